@@ -1,0 +1,42 @@
+// Builds dist/ (what users run) or, with --test, dist-test/ (the same entries plus every test, with the fault
+// points compiled in). All entries sit flat in one folder, because workers find each other by
+// `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { build } from 'esbuild';
+
+const forTests = process.argv.includes('--test');
+const outdir = forTests ? 'dist-test' : 'dist';
+const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+
+const filesBelow = (folder, ending) =>
+  readdirSync(folder, { recursive: true })
+    .map((name) => `${folder}/${name}`)
+    .filter((name) => name.endsWith(ending));
+const flat = (file) =>
+  file
+    .replace(/^src\//, '')
+    .replace(/\.ts$/, '')
+    .replaceAll('/', '.');
+
+const entryPoints = { ess: 'src/main.ts' };
+for (const file of filesBelow('src', '.worker.ts')) entryPoints[file.replace(/^.*\/|\.ts$/g, '')] = file;
+if (forTests) {
+  for (const file of [...filesBelow('test', '.test.ts'), ...filesBelow('test', '.worker.ts')]) {
+    entryPoints[file.endsWith('.worker.ts') ? file.replace(/^.*\/|\.ts$/g, '') : flat(file)] = file;
+  }
+}
+
+rmSync(outdir, { recursive: true, force: true });
+await build({
+  entryPoints,
+  outdir,
+  bundle: true,
+  platform: 'node',
+  target: 'node20.12',
+  format: 'esm',
+  packages: 'external',
+  sourcemap: 'linked',
+  sourcesContent: false,
+  define: { __FAULTS__: String(forTests), __VERSION__: JSON.stringify(version) },
+  logLevel: 'warning',
+});

@@ -1,0 +1,113 @@
+// The log seam: what ESS needs of a durable, partitioned log. Two drivers stand behind it: `embedded/` (lmdb) and,
+// for clusters, Kafka. Producer workers hold a LogAppender, sink workers a LogConsumer; each thread opens its own.
+// test/log/contract.ts is the suite that every driver passes.
+
+/** Packed records (event/record.ts) of one partition, to be appended as one unit. */
+export interface AppendBatch {
+  readonly partition: number;
+  /** Number of packed records in `bytes`; at least 1. */
+  readonly count: number;
+  /** Copied or written before `append` settles; the caller may reuse it afterwards. */
+  readonly bytes: Buffer;
+}
+
+/** Where a partition stands, as far as this driver can tell cheaply. Offsets are safe integers. */
+export interface PartitionState {
+  /** First offset that can still be read. */
+  readonly start: number;
+  /** Offset that the next appended record gets. */
+  readonly end: number;
+  /** Bytes held by the partition, consumed ones included. */
+  readonly bytes: number;
+  /** Committed consumer position: the next offset to be consumed. */
+  readonly committed: number;
+}
+
+/** A consumer's durable position: the next offset to consume, with the text that was committed beside it. */
+export interface LogPosition {
+  readonly offset: number;
+  /** Empty when none was committed. */
+  readonly metadata: string;
+}
+
+/** A record that the store refused for good, kept durably under epoch:partition:offset. */
+export interface DeadLetter {
+  readonly partition: number;
+  readonly offset: number;
+  /** When it was parked, epoch milliseconds. */
+  readonly timeMs: number;
+  /** The store's error code, or a code of ours. */
+  readonly code: string;
+  readonly reason: string;
+  /** The packed record. */
+  readonly record: Buffer;
+}
+
+/** Reading the dead letters; every driver's handles have it. */
+export interface DeadLetterReader {
+  /** True if the record at this offset of the current epoch was parked. */
+  isParked(partition: number, offset: number): Promise<boolean>;
+  /** Up to `limit` letters in (partition, offset) order, after the given position. */
+  deadLetters(
+    limit: number,
+    after?: { readonly partition: number; readonly offset: number },
+  ): Promise<DeadLetter[]>;
+  /** Number of letters in the current epoch. */
+  deadLetterCount(): Promise<number>;
+}
+
+/** A producer worker's handle on the log. */
+export interface LogAppender extends DeadLetterReader {
+  /** Identity of this log's history: offsets are comparable only within one epoch. 32 hex digits. */
+  readonly epoch: string;
+  readonly partitions: number;
+  /**
+   * Appends every batch, all or none for the embedded log, and settles when they are durable: fsynced, or
+   * acknowledged by all in-sync replicas. Gives the offset of each batch's first record, in order.
+   * Rejects with EssError `log_unavailable` (nothing was appended; also when the byte bound is reached) or
+   * `outcome_unknown`.
+   */
+  append(batches: readonly AppendBatch[]): Promise<number[]>;
+  /** The state of every partition, by index. */
+  states(): Promise<PartitionState[]>;
+  /** Removes consumed batches past the retention bounds, never past a committed position; gives the bytes freed. */
+  trim(): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** What a consumer is told about its partitions. Called on the consumer's own thread, never re-entrantly. */
+export interface AssignmentListener {
+  /** From now on this thread owns the partition, from this committed position on. */
+  assigned(partition: number, position: LogPosition): void;
+  /** The partition is no longer owned: anything not yet committed will be done by somebody else. */
+  revoked(partition: number): void;
+  /** New records may be there (a hint: it may come without reason). */
+  dataArrived(): void;
+}
+
+/** Receives records of one partition: `count` packed records from `baseOffset` on. `bytes` is valid only within the call. */
+export type RecordVisitor = (baseOffset: number, count: number, bytes: Buffer) => void;
+
+/** A sink worker's handle on the log. */
+export interface LogConsumer extends DeadLetterReader {
+  readonly epoch: string;
+  readonly partitions: number;
+  /** Starts delivering assignments and hints to the listener. Called once. */
+  start(listener: AssignmentListener): Promise<void>;
+  /**
+   * Visits records from exactly `from` on, in offset order, until about `maxBytes` were visited (at least one
+   * stored batch or Kafka batch if any is there). Returns the next offset to read; equal to `from` if nothing is
+   * there yet. Throws EssError `internal` with the gap named if `from` lies before the first offset still held or
+   * beyond the end: never skips silently.
+   */
+  read(partition: number, from: number, maxBytes: number, visit: RecordVisitor): number;
+  /**
+   * Durably sets the position of an owned partition. Rejects with `outcome_unknown` if the ownership was lost.
+   */
+  commit(partition: number, offset: number, metadata: string): Promise<void>;
+  /** Durable when settled; a repeat of the same position replaces the letter. Must precede the commit past it. */
+  park(letters: readonly DeadLetter[]): Promise<void>;
+  /** The state of every partition, by index. */
+  states(): Promise<PartitionState[]>;
+  close(): Promise<void>;
+}
