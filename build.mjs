@@ -1,11 +1,16 @@
 // Builds dist/ (what users run) or, with --test, dist-test/ (the same entries plus every test, with the fault
 // points compiled in). All entries sit flat in one folder, because workers find each other by
 // `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
+//   node build.mjs [--test] [--out=FOLDER] [--only=PART]    PART: build only entries whose path contains it
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
-const forTests = process.argv.includes('--test');
-const outdir = forTests ? 'dist-test' : 'dist';
+const { values } = parseArgs({
+  options: { test: { type: 'boolean' }, out: { type: 'string' }, only: { type: 'string', default: '' } },
+});
+const forTests = values.test === true;
+const outdir = values.out ?? (forTests ? 'dist-test' : 'dist');
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
 
 const filesBelow = (folder, ending) =>
@@ -19,12 +24,14 @@ const flat = (file) =>
     .replaceAll('/', '.');
 
 const entryPoints = { ess: 'src/main.ts' };
-for (const file of filesBelow('src', '.worker.ts')) entryPoints[file.replace(/^.*\/|\.ts$/g, '')] = file;
+for (const file of filesBelow('src', '.worker.ts').sort()) entryPoints[file.replace(/^.*\/|\.ts$/g, '')] = file;
 if (forTests) {
   for (const file of [...filesBelow('test', '.test.ts'), ...filesBelow('test', '.worker.ts')]) {
     entryPoints[file.endsWith('.worker.ts') ? file.replace(/^.*\/|\.ts$/g, '') : flat(file)] = file;
   }
 }
+
+for (const [name, file] of Object.entries(entryPoints)) if (!file.includes(values.only)) delete entryPoints[name];
 
 rmSync(outdir, { recursive: true, force: true });
 await build({
