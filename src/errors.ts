@@ -19,6 +19,12 @@ const kinds = {
     canRetry: false,
     action: 'Send UTF-8 JSON: one object, an array of objects, or NDJSON.',
   },
+  malformed_encoding: {
+    status: 400,
+    title: 'The compressed body cannot be read',
+    canRetry: false,
+    action: 'Send a body that matches its Content-Encoding.',
+  },
   invalid_parameter: {
     status: 400,
     title: 'A query parameter is not valid',

@@ -319,3 +319,66 @@ type ValueOf<O> = O extends { readonly type: 'number' }
 
 /** All options with their resolved values. */
 export type Config = { readonly [N in OptionName]: ValueOf<(typeof options)[N]> };
+
+/** Every option, in the order of the table. */
+export const optionNames = Object.keys(options) as readonly OptionName[];
+
+/** The headings of --help and docs/configuration.md; every option stands under exactly one. */
+export const optionGroups: readonly { readonly title: string; readonly names: readonly OptionName[] }[] = [
+  { title: 'Process', names: ['role', 'dataDir', 'stopDeadlineMs', 'logLevel'] },
+  { title: 'Threads', names: ['producers', 'sinks', 'readers'] },
+  {
+    title: 'HTTP',
+    names: [
+      'host',
+      'port',
+      'ack',
+      'httpBodyBytesMax',
+      'httpDecompressedBytesMax',
+      'httpPendingBytesMax',
+      'httpDeadlineMs',
+      'httpBodyTimeoutMs',
+    ],
+  },
+  { title: 'Events', names: ['eventBytesMax', 'eventDepthMax', 'batchEventsMax'] },
+  { title: 'Rings and slots', names: ['ringBytes', 'ackRingBytes', 'slotsMax', 'storeSlotsPercent'] },
+  {
+    title: 'Log',
+    names: ['partitions', 'groupBytesMax', 'logBytesMax', 'logRetentionMs', 'logRetentionBytes'],
+  },
+  {
+    title: 'Sink',
+    names: [
+      'sinkBatchRowsMax',
+      'sinkBatchBytesMax',
+      'sinkLingerMs',
+      'sinkInsertsPerSecond',
+      'retryWindowMs',
+      'identitiesMax',
+    ],
+  },
+  { title: 'Reads', names: ['readTimeoutMs', 'readQueueMax'] },
+];
+
+/** The flag without its dashes: `sinkLingerMs` is `sink-linger-ms`. */
+export function optionFlag(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** The key in the JSON file: `sinkLingerMs` is `sink_linger_ms`. */
+export function optionKey(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** The environment variable: `sinkLingerMs` is `ESS_SINK_LINGER_MS`. */
+export function optionVariable(name: string): string {
+  return `ESS_${optionKey(name).toUpperCase()}`;
+}
+
+/** What a value may be, in words: `0 to 65535`, `memory, log or store`, `text`. */
+export function optionRange(option: Option): string {
+  if (option.type === 'string') return 'text';
+  if (option.type === 'choice')
+    return `${option.choices.slice(0, -1).join(', ')} or ${option.choices.at(-1)}`;
+  return `${option.min} to ${option.max}${option.default === 'auto' ? ', or auto' : ''}`;
+}

@@ -1,0 +1,27 @@
+// Which command a command line means. Only this, so that the entry point knows what to load.
+
+import { suggestion } from '../config/load.ts';
+
+export type Command =
+  | { readonly type: 'serve' | 'send'; readonly argv: readonly string[] }
+  | { readonly type: 'help' | 'version' }
+  | { readonly type: 'unknown'; readonly message: string };
+
+const names = ['serve', 'send', 'help'] as const;
+
+/** The command for the arguments after `node` and the script. Without a name it is `serve`. */
+export function commandOf(argv: readonly string[]): Command {
+  const [first, ...rest] = argv;
+  if (first === 'send') return { type: 'send', argv: rest };
+  if (first === 'help') return rest[0] === 'send' ? { type: 'send', argv: ['--help'] } : { type: 'help' };
+  const isServe = first === undefined || first === 'serve' || first.startsWith('-');
+  if (!isServe) {
+    return {
+      type: 'unknown',
+      message: `unknown command ${JSON.stringify(first)}${suggestion(first, names)}`,
+    };
+  }
+  if (argv.includes('--help') || argv.includes('-h')) return { type: 'help' };
+  if (argv.includes('--version')) return { type: 'version' };
+  return { type: 'serve', argv: first === 'serve' ? rest : argv };
+}

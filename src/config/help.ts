@@ -1,0 +1,59 @@
+// The text of `ess --help`, made from the option table.
+
+import {
+  type Option,
+  type OptionName,
+  optionFlag,
+  optionGroups,
+  optionRange,
+  options,
+  optionVariable,
+} from './options.ts';
+
+/** No line of a help text is longer. */
+const columnsMax = 100;
+
+const usage = `ess: events over HTTP into a durable log and ClickHouse, exactly once, with statistics.
+
+Usage:
+  ess [serve] [OPTIONS]            run the service
+  ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
+  ess help | --help                this text
+  ess --version                    the version
+
+Options of serve. A flag (--port 9000 or --port=9000) wins over the environment (ESS_PORT=9000),
+which wins over the JSON file ({"port": 9000}; keys have underscores), which wins over the default.
+
+  --config FILE  (ESS_CONFIG)
+      Read options from this JSON file.
+`;
+
+/** The whole text, ending with a line feed; at most 100 columns wide. */
+export function helpText(): string {
+  return `${usage}\n${optionGroups
+    .map(({ title, names }) => `${title}:\n${names.map(optionText).join('')}`)
+    .join('\n')}`;
+}
+
+function optionText(name: OptionName): string {
+  const option: Option = options[name];
+  const placeholder = { string: 'TEXT', choice: 'NAME', number: 'NUMBER' }[option.type];
+  const range = option.type === 'string' ? '' : `${optionRange(option)}; `;
+  const description = `${option.description} (${range}default ${option.default})`;
+  return `  --${optionFlag(name)} ${placeholder}  (${optionVariable(name)})\n${wrapped(description, 6)}`;
+}
+
+/** The text in lines of at most 100 columns, each behind `indent` spaces and with a line feed at its end. */
+export function wrapped(text: string, indent: number): string {
+  const margin = ' '.repeat(indent);
+  let lines = '';
+  let line = margin;
+  for (const word of text.split(' ')) {
+    if (line !== margin && line.length + 1 + word.length > columnsMax) {
+      lines += `${line}\n`;
+      line = margin;
+    }
+    line += line === margin ? word : ` ${word}`;
+  }
+  return `${lines}${line}\n`;
+}

@@ -1,0 +1,43 @@
+// The data directory: where the embedded log and the embedded store are, and in which format.
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EssError } from '../errors.ts';
+import { schemaVersion } from '../store/schema.ts';
+
+export interface DataDir {
+  readonly logPath: string;
+  readonly storePath: string;
+}
+
+/** Creates the directory if it is missing. A newer format throws `format_unknown`. */
+export function openDataDir(path: string): DataDir {
+  mkdirSync(path, { recursive: true });
+  const formatFile = join(path, 'format.json');
+  let text: string | null = null;
+  try {
+    text = readFileSync(formatFile, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  if (text === null) {
+    writeFileSync(formatFile, `${JSON.stringify({ schema_version: schemaVersion })}\n`);
+  } else {
+    const version = readVersion(text);
+    if (version !== schemaVersion) {
+      throw new EssError(
+        'format_unknown',
+        `${path} has schema version ${version}, this ESS knows ${schemaVersion}`,
+      );
+    }
+  }
+  return { logPath: join(path, 'log'), storePath: join(path, 'store') };
+}
+
+function readVersion(text: string): unknown {
+  try {
+    return (JSON.parse(text) as { readonly schema_version?: unknown }).schema_version;
+  } catch {
+    return `unreadable (${text.slice(0, 40)})`;
+  }
+}

@@ -1,0 +1,182 @@
+// Requests with ack=store: durable in the log, waiting until a sink has stored them. They are answered from the
+// partition board, which sinks raise after each block; where the sink is another process, the worker raises the
+// board itself from the log's committed positions. Bounded by the share of slots that the main thread gives them.
+
+import { type ErrorCode, problemJson } from '../errors.ts';
+import type { DeadLetterReader } from '../log/log.ts';
+import type { PartitionBoard } from '../stats/board.ts';
+import type { Answers } from './answers.ts';
+import {
+  type BatchRequest,
+  batchAnswer,
+  failAccepted,
+  type SingleRequest,
+  singleAnswer,
+} from './requests.ts';
+
+interface Waiter {
+  readonly request: SingleRequest | BatchRequest;
+  /** Offset of each event, aligned with the request's events. */
+  readonly offsets: readonly number[];
+  readonly deadlineUs: number;
+  /** Partitions whose records are not all stored yet. */
+  partitionsLeft: number;
+  isAnswered: boolean;
+}
+
+interface PartitionWait {
+  readonly waiter: Waiter;
+  readonly lastOffset: number;
+}
+
+/** Waiters of one producer worker. */
+export class StoreWaiters {
+  readonly #queues: PartitionWait[][];
+  readonly #board: PartitionBoard;
+  readonly #answers: Answers;
+  readonly #letters: DeadLetterReader;
+  /** In the order of their deadlines, since all requests have the same time limit. */
+  #all: Waiter[] = [];
+
+  constructor(partitions: number, board: PartitionBoard, answers: Answers, letters: DeadLetterReader) {
+    this.#queues = Array.from({ length: partitions }, () => []);
+    this.#board = board;
+    this.#answers = answers;
+    this.#letters = letters;
+  }
+
+  get count(): number {
+    return this.#all.length;
+  }
+
+  /** Waits for the events of a request; `offsets` are aligned with its events. */
+  add(request: SingleRequest | BatchRequest, offsets: readonly number[], deadlineUs: number): void {
+    const lastOffsets = new Map<number, number>();
+    const partitions = request.kind === 'single' ? [request.partition] : request.partitions;
+    for (const [i, partition] of partitions.entries()) {
+      lastOffsets.set(partition, Math.max(lastOffsets.get(partition) ?? -1, offsets[i] ?? -1));
+    }
+    const waiter: Waiter = {
+      request,
+      offsets,
+      deadlineUs,
+      partitionsLeft: lastOffsets.size,
+      isAnswered: false,
+    };
+    for (const [partition, lastOffset] of lastOffsets) this.#queues[partition]?.push({ waiter, lastOffset });
+    this.#all.push(waiter);
+  }
+
+  /** True if some waiter's partition has moved far enough since the last `settle`. */
+  hasProgress(): boolean {
+    for (const [partition, queue] of this.#queues.entries()) {
+      const head = queue[0];
+      if (head !== undefined && this.#board.get(partition, 'stored') > head.lastOffset) return true;
+    }
+    return false;
+  }
+
+  /** Answers everybody whose events are stored, and everybody whose time is over. */
+  async settle(nowUs: number): Promise<void> {
+    for (const [partition, queue] of this.#queues.entries()) {
+      const stored = this.#board.get(partition, 'stored');
+      let done = 0;
+      for (const wait of queue) {
+        if (wait.lastOffset >= stored) break;
+        done += 1;
+        wait.waiter.partitionsLeft -= 1;
+        if (wait.waiter.partitionsLeft === 0 && !wait.waiter.isAnswered)
+          await this.#answerStored(wait.waiter);
+      }
+      if (done > 0) queue.splice(0, done);
+    }
+    let isAnyLate = false;
+    for (const waiter of this.#all) {
+      if (waiter.isAnswered) continue;
+      if (waiter.deadlineUs > nowUs) break;
+      this.#answerLate(waiter, 'the store did not take it within the time limit');
+      isAnyLate = true;
+    }
+    this.#all = this.#all.filter((waiter) => !waiter.isAnswered);
+    // A store that stays away must not leave the late ones in the queues: they are bounded by the slots only so.
+    if (isAnyLate) {
+      for (const [partition, queue] of this.#queues.entries()) {
+        this.#queues[partition] = queue.filter((wait) => !wait.waiter.isAnswered);
+      }
+    }
+  }
+
+  /** Answers everybody that the outcome in the store is unknown: this process stops. */
+  abandon(): void {
+    for (const waiter of this.#all) {
+      if (!waiter.isAnswered) this.#answerLate(waiter, 'this process is stopping');
+    }
+    this.#all = [];
+    for (const queue of this.#queues) queue.length = 0;
+  }
+
+  async #answerStored(waiter: Waiter): Promise<void> {
+    waiter.isAnswered = true;
+    const { request, offsets } = waiter;
+    // A sink parks a refused record durably before it moves on, so this look-up cannot come too early.
+    const isAnyParked = (await this.#letters.deadLetterCount()) > 0;
+    if (request.kind === 'single') {
+      const offset = offsets[0] ?? -1;
+      if (isAnyParked && (await this.#letters.isParked(request.partition, offset))) {
+        this.#answerProblem(waiter, 'parked', 'the store refused the event; it is a dead letter now');
+        return;
+      }
+      const body = singleAnswer(request.id, 'store', request.partition, offset);
+      this.#answers.send(request.slot, request.generation, 200, body);
+      return;
+    }
+    if (isAnyParked) await this.#dropParked(request, offsets);
+    const { status, body } = batchAnswer(request);
+    this.#answers.send(request.slot, request.generation, status, body, status === 503 ? 1 : 0);
+  }
+
+  async #dropParked(batch: BatchRequest, offsets: readonly number[]): Promise<void> {
+    const kept: { index: number; id: string; partition: number; position: number }[] = [];
+    for (const [i, index] of batch.indexes.entries()) {
+      const partition = batch.partitions[i] ?? 0;
+      const id = batch.ids[i] ?? '';
+      if (await this.#letters.isParked(partition, offsets[i] ?? -1)) {
+        batch.errors.push({ index, code: 'parked', message: 'the store refused the event', id });
+      } else kept.push({ index, id, partition, position: batch.positions[i] ?? 0 });
+    }
+    batch.indexes.splice(0, batch.indexes.length, ...kept.map((event) => event.index));
+    batch.ids.splice(0, batch.ids.length, ...kept.map((event) => event.id));
+    batch.partitions.splice(0, batch.partitions.length, ...kept.map((event) => event.partition));
+    batch.positions.splice(0, batch.positions.length, ...kept.map((event) => event.position));
+  }
+
+  #answerLate(waiter: Waiter, why: string): void {
+    waiter.isAnswered = true;
+    const { request } = waiter;
+    if (request.kind === 'single') {
+      this.#answerProblem(waiter, 'outcome_unknown', `durable in the log, but ${why}`);
+      return;
+    }
+    failAccepted(request, 'outcome_unknown', `durable in the log, but ${why}`);
+    const { status, body } = batchAnswer(request);
+    this.#answers.send(request.slot, request.generation, status, body, 1);
+  }
+
+  #answerProblem(
+    waiter: Waiter,
+    code: Extract<ErrorCode, 'parked' | 'outcome_unknown'>,
+    detail: string,
+  ): void {
+    const { request, offsets } = waiter;
+    if (request.kind !== 'single') return;
+    const place = {
+      reached: 'log',
+      id: request.id,
+      partition: request.partition,
+      offset: offsets[0] ?? null,
+    };
+    const status = code === 'parked' ? 422 : 503;
+    const body = problemJson(code, detail, place);
+    this.#answers.send(request.slot, request.generation, status, body, status === 503 ? 1 : 0);
+  }
+}

@@ -1,0 +1,63 @@
+// Dead letters of the embedded log: records that the store refused, kept under epoch:partition:offset until they are
+// dealt with. Written by sink threads, read by any thread that has the log open.
+
+import type { DeadLetter, DeadLetterReader } from '../log.ts';
+import type { LogEnvironment } from './environment.ts';
+import { letterKey, lettersEnd, metaKeys, readCount, readLetter, writeCount, writeLetter } from './layout.ts';
+
+/** Reads letters through a thread's environment. The promises are the seam's: here every answer is immediate. */
+export class EmbeddedDeadLetters implements DeadLetterReader {
+  readonly #environment: LogEnvironment;
+
+  constructor(environment: LogEnvironment) {
+    this.#environment = environment;
+  }
+
+  async isParked(partition: number, offset: number): Promise<boolean> {
+    const { letters, identity } = this.#environment;
+    this.#environment.refresh();
+    return letters.getBinaryFast(letterKey(identity.epoch, partition, offset)) !== undefined;
+  }
+
+  async deadLetters(
+    limit: number,
+    after?: { readonly partition: number; readonly offset: number },
+  ): Promise<DeadLetter[]> {
+    const { letters, identity } = this.#environment;
+    const { epoch } = identity;
+    this.#environment.refresh();
+    const start =
+      after === undefined
+        ? letterKey(epoch, 0, 0)
+        : letterKey(epoch, after.partition, Math.min(after.offset + 1, Number.MAX_SAFE_INTEGER));
+    // All keys first: a value may not be read while a cursor is open on lmdb's one buffer.
+    const keys = [...letters.getKeys({ start, end: lettersEnd(epoch), limit })];
+    const found: DeadLetter[] = [];
+    for (const key of keys) {
+      const value = letters.getBinaryFast(key);
+      if (value !== undefined) found.push(readLetter(key, value));
+    }
+    return found;
+  }
+
+  async deadLetterCount(): Promise<number> {
+    this.#environment.refresh();
+    return readCount(this.#environment.meta.getBinaryFast(metaKeys.letters));
+  }
+}
+
+/** Stores letters durably, all or none; a letter of the same partition and offset is replaced. */
+export function parkLetters(environment: LogEnvironment, parked: readonly DeadLetter[]): void {
+  if (parked.length === 0) return;
+  const { letters, meta, identity } = environment;
+  environment.transact(() => {
+    let count = readCount(meta.getBinaryFast(metaKeys.letters));
+    for (const letter of parked) {
+      environment.assertPartition(letter.partition);
+      const key = letterKey(identity.epoch, letter.partition, letter.offset);
+      if (letters.getBinaryFast(key) === undefined) count += 1;
+      letters.putSync(key, writeLetter(letter));
+    }
+    meta.putSync(metaKeys.letters, writeCount(count));
+  });
+}

@@ -1,0 +1,358 @@
+// The lmdb environment of the embedded log: opening, durable transactions and fresh reads, and what lmdb's errors
+// mean. One instance a thread; lmdb shares the map between the threads of a process and the lock between processes.
+// Nothing outside this file relies on how lmdb-js behaves.
+//
+// What was found in lmdb 3.5.6's sources and by watching its system calls, since an acknowledgement rests on it:
+//
+// - With `overlappingSync: false`, `transactionSync` writes the changed pages, calls fdatasync, and then writes the
+//   meta page through a descriptor opened with O_DSYNC, all before it returns. So a commit is visible and durable at
+//   the same moment. (By default lmdb-js commits first and flushes later; its promise means "visible".)
+// - lmdb writes only to free pages and switches by a meta page of alternating position. After a crash the last
+//   complete meta page counts; there is no recovery, and nothing of an unfinished transaction is to be seen.
+//   `safeRestore` chooses between a flushed and an unflushed meta page of overlappingSync; without that there is
+//   only the flushed kind, and nothing to choose.
+// - The write lock is a robust mutex in lock.mdb: a killed process gives it back, its transaction never happened.
+//   A killed process also leaves its slot in the table of readers, which keeps old pages from being reused until
+//   somebody calls `readerCheck`; opening does, and `expireReaders` does while running.
+// - A thread that ends (`terminate`) inside a write transaction leaves the environment of the whole process unusable
+//   (lmdb's MDB_PANIC). Close the log's handles first.
+// - An exception in the callback aborts the transaction and is thrown on.
+// - The result of lmdb's begin and put is dropped by lmdb-js: a failed begin gives a transaction with id 0, and a
+//   failed put marks the transaction, whose commit then fails. `transact` checks the first and relies on the second.
+// - Reads renew one snapshot for a turn of the event loop: `refresh` drops it so that the next read sees the newest
+//   commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views of
+//   the map that the end of the snapshot makes invalid. Either way: use or copy a value before the next call.
+// - Without a write map, pages are written with pwrite, so that a full disk is an error of the commit, not a SIGBUS.
+//   A short write is reported as EIO, not ENOSPC.
+// - The map is virtual address space. lmdb-js maps anew when it is too small, or when another process grew the file,
+//   and keeps the old maps until the last thread closes.
+// - A named database may not be closed by one thread: its handle belongs to all threads of the process.
+// - An open that fails inside lmdb crashes the process (it uses what it has just freed). `assertOpenable` finds the
+//   likely reasons before.
+// - lock.mdb is written through a map, where a hole on a full disk would be a SIGBUS: it is made with its space. It
+//   may never be opened and closed here: closing drops this process's locks on it (POSIX), by which other processes
+//   know that it lives.
+
+import { randomBytes } from 'node:crypto';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { EssError } from '../../errors.ts';
+import type { LogPosition, PartitionState } from '../log.ts';
+import {
+  type BatchHead,
+  batchKey,
+  databaseNames,
+  type LogIdentity,
+  metaKeys,
+  partitionKey,
+  positionKey,
+  readBatchKey,
+  readIdentity,
+  readPartition,
+  readPosition,
+  readTotals,
+  type StoredPartition,
+  type StoredTotals,
+  writeIdentity,
+  writePartition,
+  writeTotals,
+} from './layout.ts';
+
+/** How to open an embedded log. All handles of one log should be given the same values. */
+export interface EmbeddedLogOptions {
+  /** Directory of the log; created if missing. */
+  readonly path: string;
+  /** Partitions of a new log, 1-1024. An existing log keeps its number. */
+  readonly partitions: number;
+  /** Most bytes held, unconsumed and retained ones; an append beyond it is refused. */
+  readonly bytesMax: number;
+  /** Consumed batches older than this are trimmed; 0 or more. */
+  readonly retentionMs: number;
+  /** Consumed batches beyond this many bytes are trimmed, all partitions together; 0 or more. */
+  readonly retentionBytes: number;
+}
+
+export type Binary = Database<Uint8Array, Uint8Array>;
+
+/**
+ * Threads and processes that may read at the same moment: 64 producers, 64 sinks and some readers, of two processes.
+ * lmdb's default of 126 is less than that; a slot takes 64 bytes of lock.mdb.
+ */
+const readersMax = 512;
+const lockTableBytes = 4096 + 64 * readersMax;
+
+/** Space without which no new log is begun: lmdb's first pages and the lock table, with room to spare. */
+const newLogBytes = 1024 * 1024;
+
+/** Where lmdb says what a file is: magic number and version of the first meta page (MDB_meta). */
+const metaAt = { magic: 24, version: 28, end: 32 } as const;
+const metaMagic = 0xbeefc0de;
+const metaVersion = 2;
+
+/**
+ * The first size of the map: what the log may hold, half as much again for half-filled pages and free space, and
+ * something for positions and dead letters. It costs address space only, and grows by itself; but each growth
+ * inside a process keeps the previous map, so it had better not.
+ */
+function mapBytes(bytesMax: number): number {
+  return bytesMax + Math.ceil(bytesMax / 2) + 64 * 1024 * 1024;
+}
+
+const binary = { encoding: 'binary', keyEncoding: 'binary' } as const;
+
+export class LogEnvironment {
+  readonly identity: LogIdentity;
+  readonly meta: Binary;
+  readonly batches: Binary;
+  readonly positions: Binary;
+  readonly letters: Binary;
+  readonly #root: RootDatabase;
+  #isOpen = true;
+
+  /** Opens or creates the log; see `openEnvironment`. */
+  constructor(options: EmbeddedLogOptions) {
+    const path = resolve(options.path);
+    const firstCreated = mkdirSync(path, { recursive: true });
+    assertOpenable(path);
+    makeLockTable(path);
+    this.#root = open({
+      path,
+      noSubdir: false,
+      overlappingSync: false,
+      maxDbs: 8,
+      maxReaders: readersMax,
+      mapSize: mapBytes(options.bytesMax),
+    });
+    // The description is checked before anything else is opened, because opening a database creates it.
+    this.meta = this.#open(databaseNames.meta);
+    this.identity = this.transact(() => {
+      const stored = this.meta.getBinaryFast(metaKeys.log);
+      if (stored !== undefined) return readIdentity(stored);
+      const made = { epoch: randomBytes(16).toString('hex'), partitions: options.partitions };
+      this.meta.putSync(metaKeys.log, writeIdentity(made));
+      return made;
+    });
+    this.batches = this.#open(databaseNames.batches);
+    this.positions = this.#open(databaseNames.positions);
+    this.letters = this.#open(databaseNames.letters);
+    // lmdb syncs the file, but not the directory entries that lead to it.
+    syncDirectories(path, firstCreated === undefined ? path : dirname(firstCreated));
+  }
+
+  /**
+   * Runs `work` in a write transaction and returns its result when everything in it is durable. Nothing of it happens
+   * if this throws: an EssError from `work` as it is, `log_unavailable` if lmdb could not do it (a full disk), or
+   * `outcome_unknown` if the last write of the commit, the meta page, failed on the device.
+   */
+  transact<T>(work: () => T): T {
+    this.assertOpen();
+    let isCommitting = false;
+    try {
+      return this.#root.transactionSync(() => {
+        if (this.#root.getWriteTxnId() === 0) {
+          throw new EssError('log_unavailable', 'the log cannot begin a transaction; restart this process');
+        }
+        const result = work();
+        isCommitting = true;
+        return result;
+      });
+    } catch (error) {
+      if (error instanceof EssError) throw error;
+      if (isCommitting && !this.#canWrite()) {
+        throw new EssError('outcome_unknown', 'the log failed in the last step of a commit', {
+          cause: error,
+        });
+      }
+      throw new EssError('log_unavailable', `the log could not be written: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** Makes the next read see every commit so far, of any thread and process. */
+  refresh(): void {
+    this.assertOpen();
+    this.#root.resetReadTxn();
+  }
+
+  /** Gives up the current snapshot early, so that it keeps no page from being reused. */
+  release(): void {
+    this.#root.resetReadTxn();
+  }
+
+  assertOpen(): void {
+    if (!this.#isOpen) throw new EssError('stopping', 'the log is closed');
+  }
+
+  /** Frees the places of readers whose process is gone. Cheap: one system call for each other process. */
+  expireReaders(): void {
+    this.#root.readerCheck();
+  }
+
+  totals(): StoredTotals {
+    return readTotals(this.meta.getBinaryFast(metaKeys.totals));
+  }
+
+  putTotals(totals: StoredTotals): void {
+    this.meta.putSync(metaKeys.totals, writeTotals(totals));
+  }
+
+  partition(partition: number): StoredPartition {
+    return readPartition(this.meta.getBinaryFast(partitionKey(partition)));
+  }
+
+  putPartition(partition: number, state: StoredPartition): void {
+    this.meta.putSync(partitionKey(partition), writePartition(state));
+  }
+
+  position(partition: number): LogPosition {
+    return readPosition(this.positions.getBinaryFast(positionKey(partition)));
+  }
+
+  /** The batches in a range of keys, in the order asked for; reads no value. */
+  heads(range: { start: Buffer; end: Buffer; limit: number; reverse?: boolean }): BatchHead[] {
+    const heads: BatchHead[] = [];
+    for (const key of this.batches.getKeys(range)) heads.push(readBatchKey(key));
+    return heads;
+  }
+
+  /** The records of a batch, valid until the next call of anything here; undefined if it is not there. */
+  records(head: BatchHead): Buffer | undefined {
+    const value = this.batches.getBinaryFast(batchKey(head));
+    // lmdb-js reuses one large buffer and only overwrites its `length` property, which most methods do not look at.
+    return value === undefined ? undefined : Buffer.from(value.buffer, value.byteOffset, value.length);
+  }
+
+  /** Throws `internal` if the log has no such partition. */
+  assertPartition(partition: number): void {
+    if (!Number.isInteger(partition) || partition < 0 || partition >= this.identity.partitions) {
+      throw new EssError('internal', `the log has no partition ${partition}`);
+    }
+  }
+
+  /** The state of every partition, by index, all from one snapshot. */
+  states(): PartitionState[] {
+    this.refresh();
+    const states: PartitionState[] = [];
+    for (let partition = 0; partition < this.identity.partitions; partition += 1) {
+      const { start, end, bytes } = this.partition(partition);
+      states.push({ start, end, bytes, committed: this.position(partition).offset });
+    }
+    this.release();
+    return states;
+  }
+
+  /** Closes this thread's handle. Closing twice is allowed. */
+  async close(): Promise<void> {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    await this.#root.close();
+  }
+
+  #open(name: string): Binary {
+    return this.#root.openDB<Uint8Array, Uint8Array>({ name, ...binary });
+  }
+
+  /** False after a failed write of the meta page: lmdb then refuses every transaction of this process. */
+  #canWrite(): boolean {
+    try {
+      return this.#root.transactionSync(() => this.#root.getWriteTxnId() !== 0);
+    } catch {
+      return false;
+    }
+  }
+}
+
+/**
+ * Opens or creates the log. Throws `format_unknown` if a newer ESS, or something else, wrote what is there, and
+ * `log_unavailable` if it cannot be opened.
+ */
+export function openEnvironment(options: EmbeddedLogOptions): LogEnvironment {
+  try {
+    return new LogEnvironment(options);
+  } catch (error) {
+    if (error instanceof EssError) throw error;
+    throw new EssError(
+      'log_unavailable',
+      `the log in ${options.path} cannot be opened: ${messageOf(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** Throws what would crash lmdb's open; see above. */
+function assertOpenable(path: string): void {
+  const { data, lock } = filesOf(path);
+  accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+  if (existsSync(lock)) accessSync(lock, constants.R_OK | constants.W_OK);
+  if (!existsSync(data)) {
+    const { bavail, bsize } = statfsSync(path);
+    if (bavail * bsize < newLogBytes) throw new EssError('log_unavailable', `no space for a log in ${path}`);
+    return;
+  }
+  const head = Buffer.alloc(metaAt.end);
+  const descriptor = openSync(data, 'r+');
+  try {
+    // Empty: its creator was killed right then, or is at work; lmdb begins it anew.
+    if (readSync(descriptor, head, 0, head.length, 0) === 0) return;
+  } finally {
+    closeSync(descriptor);
+  }
+  // lmdb's numbers are in the machine's byte order; every platform that it is built for is little-endian.
+  if (head.readUInt32LE(metaAt.magic) !== metaMagic || head.readUInt32LE(metaAt.version) !== metaVersion) {
+    throw new EssError('format_unknown', `${data} is not an lmdb file of version ${metaVersion}`);
+  }
+}
+
+/** Makes lock.mdb if it is missing: complete or not at all, because another process may be opening the log too. */
+function makeLockTable(path: string): void {
+  const { lock } = filesOf(path);
+  if (existsSync(lock)) return;
+  const unfinished = `${lock}.${randomBytes(8).toString('hex')}`;
+  try {
+    writeFileSync(unfinished, Buffer.alloc(lockTableBytes));
+    linkSync(unfinished, lock);
+  } catch (error) {
+    if (!existsSync(lock)) throw error;
+  } finally {
+    rmSync(unfinished, { force: true });
+  }
+}
+
+function filesOf(path: string): { readonly data: string; readonly lock: string } {
+  return { data: join(path, 'data.mdb'), lock: join(path, 'lock.mdb') };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Makes the entries of `path` and of its parents up to `last` durable. Windows cannot, and does not need to. */
+function syncDirectories(path: string, last: string): void {
+  if (process.platform === 'win32') return;
+  for (let directory = path; ; directory = dirname(directory)) {
+    const descriptor = openSync(directory, 'r');
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    if (directory === last || directory === dirname(directory)) return;
+  }
+}

@@ -1,0 +1,52 @@
+// The entry point: from the command line to a command. Everything heavy is behind a dynamic import, so that
+// `ess --help` and `ess send` load neither the server nor the store.
+
+import { availableParallelism } from 'node:os';
+import { commandOf } from './cli/command.ts';
+import { EssError, errorKinds } from './errors.ts';
+
+/** The command line or the configuration is not valid. */
+const exitBadUsage = 2;
+
+async function run(argv: readonly string[]): Promise<number> {
+  const command = commandOf(argv);
+  switch (command.type) {
+    case 'help': {
+      const { helpText } = await import('./config/help.ts');
+      process.stdout.write(helpText());
+      return 0;
+    }
+    case 'version':
+      process.stdout.write(`${__VERSION__}\n`);
+      return 0;
+    case 'unknown':
+      process.stderr.write(`ess: ${command.message}\nSee ess --help.\n`);
+      return exitBadUsage;
+    case 'send': {
+      const { runSend } = await import('./cli/send/run.ts');
+      const interrupt = new AbortController();
+      // Once: a second interrupt ends the process at once.
+      process.once('SIGINT', () => interrupt.abort());
+      const { stdin, stdout, stderr } = process;
+      return await runSend(command.argv, { stdin, stdout, stderr, signal: interrupt.signal });
+    }
+    case 'serve': {
+      const { loadConfig } = await import('./config/load.ts');
+      const config = loadConfig(command.argv, process.env, availableParallelism());
+      const { serve } = await import('./engine/serve.ts');
+      await serve(config);
+      return 0;
+    }
+  }
+}
+
+try {
+  const code = await run(process.argv.slice(2));
+  // A service that stopped because of a fault may have set its own.
+  if (code !== 0) process.exitCode = code;
+} catch (error) {
+  if (!(error instanceof EssError)) throw error;
+  process.stderr.write(`ess: ${error.message}\n`);
+  if (error.code !== 'bad_option') process.stderr.write(`${errorKinds[error.code].action}\n`);
+  process.exitCode = error.code === 'bad_option' ? exitBadUsage : 1;
+}

@@ -1,0 +1,115 @@
+// What a sink asks the store about identities: those of the retry window at start, and single ones that it has
+// forgotten because its bound was reached.
+
+import { msPerHour } from '../store/schema.ts';
+import type { Store } from '../store/store.ts';
+import { hashIdentity, type Identities } from './identities.ts';
+import type { OpenQuestion } from './range.ts';
+
+/** Ids in one question to the store: about 1 MB of parameter at the longest ids of everyday use. */
+const idsPerQuestion = 10_000;
+
+export interface ReloadRange {
+  readonly partition: number;
+  readonly epoch: string;
+  /** Rows of this epoch at or past this offset do not count: they are still to be dealt with. */
+  readonly before: number;
+  /** Ingest time from which on rows count, epoch ms. */
+  readonly sinceMs: number;
+  readonly countMax: number;
+}
+
+/** Fills `identities` with what the partition stored since `sinceMs`, the latest `countMax` of them. */
+export async function reloadIdentities(
+  store: Store,
+  identities: Identities,
+  range: ReloadRange,
+): Promise<void> {
+  const bytes = await store.bytes(
+    `SELECT toUnixTimestamp64Milli(ingest_time) AS ingest_ms, id, source
+     FROM events
+     WHERE partition = {partition:UInt16}
+       AND ingest_time >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+       AND NOT (epoch = {epoch:String} AND offset >= {before:UInt64})
+     ORDER BY ingest_time DESC, offset DESC
+     LIMIT {countMax:UInt64}
+     FORMAT RowBinary`,
+    {
+      partition: range.partition,
+      since: range.sinceMs,
+      epoch: range.epoch,
+      before: range.before,
+      countMax: range.countMax,
+    },
+  );
+  // Newest first in the answer, oldest first into the set: so note where each row begins, then go backwards.
+  const starts: number[] = [];
+  const at = { position: 0 };
+  while (at.position < bytes.length) {
+    starts.push(at.position);
+    at.position += 8;
+    skipText(bytes, at);
+    skipText(bytes, at);
+  }
+  identities.forgetBefore(range.sinceMs);
+  for (let i = starts.length - 1; i >= 0; i -= 1) {
+    at.position = starts[i] ?? 0;
+    const ingestMs = Number(bytes.readBigInt64LE(at.position));
+    at.position += 8;
+    const idStart = skipText(bytes, at);
+    const idEnd = at.position;
+    const sourceStart = skipText(bytes, at);
+    hashIdentity(bytes, idStart, idEnd, sourceStart, at.position);
+    if (i === starts.length - 1 && starts.length >= range.countMax) identities.forgetBefore(ingestMs + 1);
+    identities.add(ingestMs);
+  }
+}
+
+/** Moves past a RowBinary string (LEB128 length, then bytes); gives where its bytes begin. */
+function skipText(bytes: Buffer, at: { position: number }): number {
+  let length = 0;
+  for (let shift = 0; ; shift += 7) {
+    const byte = bytes[at.position] ?? 0;
+    at.position += 1;
+    length |= (byte & 0x7f) << shift;
+    if (byte < 0x80) break;
+  }
+  const start = at.position;
+  at.position += length;
+  return start;
+}
+
+/** Offsets of those events of which an older copy was stored in the hour before theirs, within the retry window. */
+export async function findOlderCopies(
+  store: Store,
+  questions: readonly OpenQuestion[],
+  retryWindowMs: number,
+): Promise<number[]> {
+  const copies: number[] = [];
+  for (let i = 0; i < questions.length; i += idsPerQuestion) {
+    const some = questions.slice(i, i + idsPerQuestion);
+    const times = some.map((question) => question.ingestTimeMs);
+    const latestMs = times.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+    const earliestMs = times.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+    const rows = await store.rows<{ source: string; id: string; ingest_ms: string }>(
+      `SELECT source, id, toString(max(toUnixTimestamp64Milli(ingest_time))) AS ingest_ms
+       FROM events
+       WHERE hour BETWEEN {firstHour:Int32} AND {lastHour:Int32}
+         AND ingest_time >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+         AND id IN {ids:Array(String)}
+       GROUP BY source, id`,
+      {
+        firstHour: Math.floor((earliestMs - retryWindowMs) / msPerHour),
+        lastHour: Math.floor(latestMs / msPerHour) - 1,
+        since: Math.floor(earliestMs - retryWindowMs),
+        ids: some.map((question) => question.id),
+      },
+    );
+    const stored = new Map(rows.map((row) => [JSON.stringify([row.source, row.id]), Number(row.ingest_ms)]));
+    for (const { source, id, offset, ingestTimeMs } of some) {
+      const storedMs = stored.get(JSON.stringify([source, id]));
+      if (storedMs !== undefined && storedMs >= ingestTimeMs - retryWindowMs) copies.push(offset);
+    }
+  }
+  return copies;
+}

@@ -1,0 +1,118 @@
+// Writing and reading the ledger: one row for every range of the log that was dealt with. Written after the range's
+// block and before the position moves on, so that ledger and rows can differ only by the one range in progress.
+
+import { createHash } from 'node:crypto';
+import { type LedgerRow, ledgerBlock } from '../store/native/ledger_block.ts';
+import { ledgerColumns } from '../store/schema.ts';
+import type { Store } from '../store/store.ts';
+import { failurePolicy, retryPauseMsMax, retryPauseMsMin, stopPauseMs } from './failure.ts';
+
+const columnNames = ledgerColumns.map((column) => column.name);
+
+interface WaitingRow {
+  readonly row: LedgerRow;
+  readonly token: string;
+  readonly done: () => void;
+}
+
+/** Groups the ledger rows of a sink thread's partitions: one insert at a time, the next takes all that waited. */
+export class LedgerWriter {
+  readonly #store: Store;
+  readonly #onTrouble: (error: unknown) => void;
+  #waiting: WaitingRow[] = [];
+  #isWriting = false;
+
+  constructor(store: Store, onTrouble: (error: unknown) => void) {
+    this.#store = store;
+    this.#onTrouble = onTrouble;
+  }
+
+  /** Settles when the row is stored; tries until it is. `token` is that of the range's block. */
+  add(row: LedgerRow, token: string): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push({ row, token, done: resolve });
+      if (!this.#isWriting) void this.#write();
+    });
+  }
+
+  async #write(): Promise<void> {
+    this.#isWriting = true;
+    while (this.#waiting.length > 0) {
+      const rows = this.#waiting;
+      this.#waiting = [];
+      const block = ledgerBlock(rows.map((waiting) => waiting.row));
+      // The same rows always make the same token, so that a repeat after an unclear failure stores nothing twice.
+      const token = `ledger:${createHash('sha256')
+        .update(rows.map((waiting) => waiting.token).join('\n'))
+        .digest('hex')}`;
+      let pauseMs = retryPauseMsMin;
+      for (;;) {
+        try {
+          await this.#store.insertNative('ledger', columnNames, block, { token });
+          break;
+        } catch (error) {
+          this.#onTrouble(error);
+          const policy = failurePolicy(error);
+          await new Promise((resolve) => setTimeout(resolve, policy === 'stop' ? stopPauseMs : pauseMs));
+          pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
+        }
+      }
+      for (const waiting of rows) waiting.done();
+    }
+    this.#isWriting = false;
+  }
+}
+
+/** What the ledger says of a partition. */
+export interface LedgerTotals {
+  readonly rows: number;
+  readonly duplicates: number;
+  readonly parked: number;
+  /** Offsets covered by all ranges together. */
+  readonly covered: number;
+  /** First offset after the last range; 0 if there is none. */
+  readonly next: number;
+}
+
+/** Sums up the ledger of one partition in one epoch. */
+export async function readLedger(store: Store, epoch: string, partition: number): Promise<LedgerTotals> {
+  const [row] = await store.rows<Record<'rows' | 'duplicates' | 'parked' | 'covered' | 'next', string>>(
+    `SELECT sum(l.rows) AS rows, sum(l.duplicates) AS duplicates, sum(l.parked) AS parked,
+            sum(l.last - l.first + 1) AS covered, if(count() = 0, 0, max(l.last) + 1) AS next
+     FROM ledger AS l FINAL
+     WHERE epoch = {epoch:String} AND partition = {partition:UInt16}`,
+    { epoch, partition },
+  );
+  return {
+    rows: Number(row?.rows ?? 0),
+    duplicates: Number(row?.duplicates ?? 0),
+    parked: Number(row?.parked ?? 0),
+    covered: Number(row?.covered ?? 0),
+    next: Number(row?.next ?? 0),
+  };
+}
+
+/** Rows of `events` from a partition at or past an offset: what an interrupted sink stored without a ledger row. */
+export interface LandedRows {
+  readonly count: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Counts the stored rows of a partition with `first <= offset <= last`. */
+export async function findLanded(
+  store: Store,
+  epoch: string,
+  partition: number,
+  first: number,
+  last: number,
+): Promise<LandedRows> {
+  const [row] = await store.rows<Record<'count' | 'first' | 'last', string>>(
+    `SELECT count() AS count, min(e.offset) AS first, max(e.offset) AS last
+     FROM events AS e
+     WHERE epoch = {epoch:String} AND partition = {partition:UInt16}
+       AND offset >= {first:UInt64} AND offset <= {last:UInt64}`,
+    { epoch, partition, first, last },
+  );
+  return { count: Number(row?.count ?? 0), first: Number(row?.first ?? 0), last: Number(row?.last ?? 0) };
+}

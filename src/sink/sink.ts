@@ -1,0 +1,182 @@
+// A sink thread's loop: reads its partitions fairly, decides when a range is worth an insert, and keeps what it
+// holds in memory within a bound. One instance per sink thread, which owns one ClickHouse node.
+
+import type { LogConsumer, LogPosition } from '../log/log.ts';
+import type { Doorbell } from '../ring/doorbell.ts';
+import { InsertBudget } from './budget.ts';
+import { completeAfterMs, PartitionSink, type SinkLimits, type SinkParts } from './partition.ts';
+
+export interface SinkLoopLimits extends SinkLimits {
+  readonly sinkLingerMs: number;
+  /** Of this thread alone; may be a fraction. */
+  readonly insertsPerSecond: number;
+}
+
+/** Bytes read from one partition before the next one's turn. */
+const turnBytes = 1024 * 1024;
+/** Blocks of this thread that may be inserted at the same time; each takes one of libuv's few threads. */
+const storingMax = 2;
+/** Blocks of full size that a thread holds at most, the ones being inserted included. */
+const heldBlocksMax = 3;
+/** Inserts that may be saved up while idle. */
+const budgetBurst = 4;
+const idleParkMs = 500;
+/** How often the log's state is read where the producers are in another process, ms. */
+const statesEveryMs = 100;
+
+export class Sink {
+  readonly #log: LogConsumer & { wake?(): void };
+  readonly #parts: SinkParts;
+  readonly #limits: SinkLoopLimits;
+  readonly #doorbell: Doorbell;
+  readonly #budget: InsertBudget;
+  readonly #isLogHere: boolean;
+  readonly #partitions = new Map<number, PartitionSink>();
+  readonly #starting = new Set<PartitionSink>();
+  #hasNews = true;
+  #turn = 0;
+  #statesAtMs = 0;
+  #isStopping = false;
+
+  /** `isLogHere`: the producers run in this process and raise the board's ends. */
+  constructor(parts: SinkParts, limits: SinkLoopLimits, doorbell: Doorbell, isLogHere: boolean) {
+    this.#log = parts.log;
+    this.#limits = limits;
+    this.#doorbell = doorbell;
+    this.#isLogHere = isLogHere;
+    this.#budget = new InsertBudget(limits.insertsPerSecond, budgetBurst, Date.now());
+    this.#parts = {
+      ...parts,
+      onProgress: () => {
+        parts.onProgress();
+        this.#wake();
+      },
+    };
+  }
+
+  stop(): void {
+    this.#isStopping = true;
+    for (const partition of this.#partitions.values()) partition.stop();
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#hasNews = true;
+    this.#doorbell.ring();
+  }
+
+  /** Works until stopped; then stores what it holds and commits. */
+  async run(): Promise<void> {
+    await this.#log.start({
+      assigned: (partition, position) => this.#assign(partition, position),
+      revoked: (partition) => {
+        this.#partitions.get(partition)?.stop();
+        this.#partitions.delete(partition);
+      },
+      dataArrived: () => this.#wake(),
+    });
+    for (;;) {
+      this.#hasNews = false;
+      const nowMs = Date.now();
+      const isReading = this.#read();
+      this.#startStoring(nowMs);
+      const completions = [...this.#partitions.values()].map((partition) =>
+        partition.completeWhenIdle(nowMs),
+      );
+      await Promise.all(completions);
+      await this.#readStates(nowMs);
+      if (this.#isStopping && this.#isDone()) return;
+      if (isReading) await new Promise((resolve) => setImmediate(resolve));
+      else await this.#doorbell.park(() => this.#hasNews || this.#hasRecords(), this.#parkMs(Date.now()));
+    }
+  }
+
+  #assign(partitionNumber: number, position: LogPosition): void {
+    const partition = new PartitionSink(partitionNumber, this.#parts);
+    this.#partitions.set(partitionNumber, partition);
+    this.#starting.add(partition);
+    void partition.start(position).then(() => {
+      this.#starting.delete(partition);
+      this.#wake();
+    });
+  }
+
+  #read(): boolean {
+    const partitions = [...this.#partitions.values()];
+    let held = 0;
+    for (const partition of partitions) held += partition.bytesHeld;
+    let isAnyRead = false;
+    this.#turn += 1;
+    for (let i = 0; i < partitions.length; i += 1) {
+      const partition = partitions[(i + this.#turn) % partitions.length];
+      if (partition === undefined || !partition.canRead) continue;
+      if (held >= this.#limits.sinkBatchBytesMax * heldBlocksMax && partition.recordsHeld > 0) continue;
+      const before = partition.bytesHeld;
+      if (partition.read(turnBytes) > 0) isAnyRead = true;
+      held += partition.bytesHeld - before;
+    }
+    return isAnyRead;
+  }
+
+  /** Starts to store ranges that are full, or old enough while the budget lasts, oldest first. */
+  #startStoring(nowMs: number): void {
+    const partitions = [...this.#partitions.values()];
+    let storing = partitions.filter((partition) => partition.isStoring).length;
+    const waiting = partitions
+      .filter((partition) => partition.recordsHeld > 0 && !partition.isBusy && partition.isOpen)
+      .sort((a, b) => a.openedMs - b.openedMs);
+    for (const partition of waiting) {
+      if (storing >= storingMax) return;
+      const isDue =
+        partition.isFull ||
+        this.#isStopping ||
+        (nowMs - partition.openedMs >= this.#limits.sinkLingerMs && this.#budget.waitMs(nowMs) === 0);
+      if (!isDue) continue;
+      this.#budget.spend(nowMs);
+      storing += 1;
+      void partition.store();
+    }
+  }
+
+  /** True if the log is known to hold records that could be read now. */
+  #hasRecords(): boolean {
+    for (const partition of this.#partitions.values()) {
+      if (partition.canRead && this.#parts.board.get(partition.partition, 'end') > partition.next)
+        return true;
+    }
+    return false;
+  }
+
+  /** Until the next range is due, ms. */
+  #parkMs(nowMs: number): number {
+    let wait = this.#isLogHere ? idleParkMs : statesEveryMs;
+    for (const partition of this.#partitions.values()) {
+      if (partition.recordsHeld > 0 && !partition.isBusy) {
+        const lingerLeft = partition.openedMs + this.#limits.sinkLingerMs - nowMs;
+        wait = Math.min(wait, Math.max(lingerLeft, this.#budget.waitMs(nowMs), 1));
+      }
+      if (partition.isAwaitingCompletion) wait = Math.min(wait, completeAfterMs);
+    }
+    return this.#isStopping ? Math.min(wait, 20) : wait;
+  }
+
+  async #readStates(nowMs: number): Promise<void> {
+    if (this.#isLogHere || nowMs - this.#statesAtMs < statesEveryMs) return;
+    this.#statesAtMs = nowMs;
+    const { board } = this.#parts;
+    for (const [partition, state] of (await this.#log.states()).entries()) {
+      board.raise(partition, 'end', state.end);
+      board.raise(partition, 'start', state.start);
+      board.set(partition, 'bytes', state.bytes);
+    }
+  }
+
+  #isDone(): boolean {
+    if (this.#starting.size > 0) return false;
+    for (const partition of this.#partitions.values()) {
+      if (partition.isBusy) return false;
+      if (partition.isOpen && (partition.recordsHeld > 0 || partition.isAwaitingCompletion)) return false;
+    }
+    return true;
+  }
+}

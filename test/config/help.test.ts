@@ -1,0 +1,36 @@
+// --help and docs/configuration.md say everything that the option table says, and nothing is left out of a group.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { configurationMarkdown } from '../../src/config/docs.ts';
+import { helpText } from '../../src/config/help.ts';
+import {
+  optionFlag,
+  optionGroups,
+  optionKey,
+  optionNames,
+  options,
+  optionVariable,
+} from '../../src/config/options.ts';
+
+test('every option stands in exactly one group', () => {
+  const grouped = optionGroups.flatMap(({ names }) => names);
+  assert.deepEqual([...grouped].sort(), [...optionNames].sort());
+});
+
+test('the help names every option, its variable and its default, in at most 100 columns', () => {
+  const help = helpText();
+  for (const name of optionNames) {
+    assert.ok(help.includes(`--${optionFlag(name)} `));
+    assert.ok(help.includes(optionVariable(name)));
+    assert.ok(help.replace(/\s+/g, ' ').includes(`default ${options[name].default})`));
+  }
+  for (const line of help.split('\n')) assert.ok(line.length <= 100, line);
+});
+
+test('docs/configuration.md is what the option table generates (node scripts/docs.mjs writes it)', () => {
+  const document = configurationMarkdown();
+  for (const name of optionNames) assert.ok(document.includes(`\`${optionKey(name)}\``));
+  assert.equal(readFileSync('docs/configuration.md', 'utf8'), document);
+});
