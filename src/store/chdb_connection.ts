@@ -105,10 +105,12 @@ export class ChdbConnection implements Connection {
 
   async #insert(params: RequestParams, values: string | Readable): Promise<void> {
     const [head, format] = splitFormat(params.query);
-    if (format === null) throw new EssError('internal', 'an INSERT with a body has to end in its FORMAT clause');
+    if (format === null)
+      throw new EssError('internal', 'an INSERT with a body has to end in its FORMAT clause');
     const pieces: Uint8Array[] = [];
     if (typeof values === 'string') pieces.push(Buffer.from(values));
-    else for await (const piece of values) pieces.push(typeof piece === 'string' ? Buffer.from(piece) : piece);
+    else
+      for await (const piece of values) pieces.push(typeof piece === 'string' ? Buffer.from(piece) : piece);
     const file = this.#spool.write(pieces);
     const statement = `${head}\nFROM INFILE ${quoteLiteral(file)} COMPRESSION 'none' FORMAT ${format}`;
     await this.#run(params, statement, this.#blocking, () => this.#spool.remove(file));
@@ -210,7 +212,8 @@ function configure(session: ChdbSession, params: RequestParams): void {
 
 /** Names are the only part of SET that is not quoted. */
 function checkedName(text: string): string {
-  if (!settingName.test(text)) throw new EssError('internal', `not a name of a setting or parameter: ${text}`);
+  if (!settingName.test(text))
+    throw new EssError('internal', `not a name of a setting or parameter: ${text}`);
   return text;
 }
 

@@ -37,7 +37,10 @@ test('an event whose error may pass makes the whole batch go again', () => {
 
 test('what may pass is retried after the time that the service names', () => {
   for (const status of [408, 425, 429, 500, 502, 503, 504]) {
-    assert.deepEqual({ ...answer(status, 'no JSON'), reason: '' }, { type: 'retry', reason: '', waitMs: null });
+    assert.deepEqual(
+      { ...answer(status, 'no JSON'), reason: '' },
+      { type: 'retry', reason: '', waitMs: null },
+    );
   }
   const waitMs = (value: string): number | null => {
     const retry = answer(503, { code: 'overloaded' }, { 'retry-after': value });
@@ -61,7 +64,8 @@ test('a batch that is refused for what is in it is narrowed down', () => {
 });
 
 test('what every batch would meet ends the run', () => {
-  for (const status of [301, 400, 401, 403, 404, 405, 415]) assert.equal(answer(status, 'text').type, 'fatal');
+  for (const status of [301, 400, 401, 403, 404, 405, 415])
+    assert.equal(answer(status, 'text').type, 'fatal');
   assert.equal(answer(400, { code: 'invalid_parameter' }).type, 'fatal');
   assert.equal(answer(415, { code: 'unsupported_media_type' }).type, 'fatal');
 });

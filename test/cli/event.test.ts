@@ -37,7 +37,10 @@ test('a row with an id is sent byte for byte, on one line', () => {
     built(json('{"id":"x", "n":1.0,"big":12345678901234567890,"e":1E+2}')),
     '{"id":"x", "n":1.0,"big":12345678901234567890,"e":1E+2}',
   );
-  assert.equal(built(json('{\n  "id": "x",\r\n\t"s": "a  b\\n",\n  "l": [\n 1,\n 2 ]\n}')), '{"id": "x","s": "a  b\\n","l": [1,2 ]}');
+  assert.equal(
+    built(json('{\n  "id": "x",\r\n\t"s": "a  b\\n",\n  "l": [\n 1,\n 2 ]\n}')),
+    '{"id": "x","s": "a  b\\n","l": [1,2 ]}',
+  );
 });
 
 test('a row without an id gets one, another each time', () => {
@@ -49,13 +52,17 @@ test('a row without an id gets one, another each time', () => {
 });
 
 test('fields of the row become members of the event in place of those it has', () => {
-  const row = '{"id":"old", "code": 7, "a":{"kind":"x","n":98765432109876543210}, "type":"old","t":"2001/01/10 18:20"}';
+  const row =
+    '{"id":"old", "code": 7, "a":{"kind":"x","n":98765432109876543210}, "type":"old","t":"2001/01/10 18:20"}';
   assert.equal(
     built(json(row), '--id', 'code', '--type', 'a.kind', '--time', 't', '--subject', 'a.n'),
     '{"id":"7","type":"x","time":"2001-01-10T18:20:00.000Z","subject":"98765432109876543210",' +
       '"code": 7,"a":{"kind":"x","n":98765432109876543210},"t":"2001/01/10 18:20"}',
   );
-  assert.equal(built(json('{"a.b":"exact","a":{"b":"path"}}'), '--id', 'a.b'), '{"id":"exact","a.b":"exact","a":{"b":"path"}}');
+  assert.equal(
+    built(json('{"a.b":"exact","a":{"b":"path"}}'), '--id', 'a.b'),
+    '{"id":"exact","a.b":"exact","a":{"b":"path"}}',
+  );
 });
 
 test('constants replace members of the row', () => {
@@ -87,7 +94,18 @@ test('what is not a JSON object is refused', () => {
 });
 
 test('CSV fields written as JSON numbers become numbers, all others strings', () => {
-  const row = csv({ id: '12', a: '-0.50', b: '007', c: '1e3', d: '+1', e: '', f: '1,000', g: '0x1', key: '5', h: ' 1' });
+  const row = csv({
+    id: '12',
+    a: '-0.50',
+    b: '007',
+    c: '1e3',
+    d: '+1',
+    e: '',
+    f: '1,000',
+    g: '0x1',
+    key: '5',
+    h: ' 1',
+  });
   assert.equal(
     built(row),
     '{"id":"12","a":-0.50,"b":"007","c":1e3,"d":"+1","e":"","f":"1,000","g":"0x1","key":"5","h":" 1"}',
@@ -108,13 +126,22 @@ test('the own time of a row stays if the service reads the same moment, is rewri
     const text = `{"id":"x","time":${time}}`;
     assert.equal(built(json(text)), text);
   }
-  assert.equal(built(json('{"id":"x","time":"1/8/90 0:00"}')), '{"time":"1990-01-08T00:00:00.000Z","id":"x"}');
+  assert.equal(
+    built(json('{"id":"x","time":"1/8/90 0:00"}')),
+    '{"time":"1990-01-08T00:00:00.000Z","id":"x"}',
+  );
   assert.equal(built(json('{"id":"x","time":978546000}')), '{"time":"2001-01-03T18:20:00.000Z","id":"x"}');
   assert.equal(built(json('{"id":"x","time":0.0}')), '!bad_time');
   assert.equal(built(json('{"id":"x","time":0.0}'), '--time-format', 'epoch_ms'), '{"id":"x","time":0.0}');
   assert.equal(built(json('{"id":"x","time":null}')), '{"id":"x","time":null}');
-  assert.equal(built(csv({ id: 'x', time: '1517966773840' })), '{"time":"2018-02-07T01:26:13.840Z","id":"x"}');
-  assert.equal(built(json('{"id":"x","time":"soon"}'), '--set', 'time=2001-01-10'), '{"time":"2001-01-10T00:00:00.000Z","id":"x"}');
+  assert.equal(
+    built(csv({ id: 'x', time: '1517966773840' })),
+    '{"time":"2018-02-07T01:26:13.840Z","id":"x"}',
+  );
+  assert.equal(
+    built(json('{"id":"x","time":"soon"}'), '--set', 'time=2001-01-10'),
+    '{"time":"2001-01-10T00:00:00.000Z","id":"x"}',
+  );
 });
 
 test('an id from the content is the same for the same content, and another for its next occurrence', () => {
@@ -124,7 +151,13 @@ test('an id from the content is the same for the same content, and another for i
       assert.ok(event.type === 'event');
       return JSON.parse(event.text).id;
     });
-  const first = ids(builder('--id-from-content'), '{"a":1,"b":{"c":2,"d":3}}', '{"a":2}', '{"a":2}', '{"id":"old","a":2}');
+  const first = ids(
+    builder('--id-from-content'),
+    '{"a":1,"b":{"c":2,"d":3}}',
+    '{"a":2}',
+    '{"a":2}',
+    '{"id":"old","a":2}',
+  );
   assert.equal(new Set(first).size, 4);
   assert.equal(first[2], `${first[1]}-2`);
   const again = ids(
@@ -138,7 +171,10 @@ test('an id from the content is the same for the same content, and another for i
 });
 
 test('a content nested deeper than any service takes is refused, not hashed', () => {
-  assert.equal(built(json(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`), '--id-from-content'), '!bad_row');
+  assert.equal(
+    built(json(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`), '--id-from-content'),
+    '!bad_row',
+  );
 });
 
 test('occurrences are counted exactly, also when the table grows, and refused beyond its bound', () => {

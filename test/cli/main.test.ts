@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { commandOf } from '../../src/cli/command.ts';
-import { startService } from './service_double.ts';
+import { type Reply, startService } from './service_double.ts';
 
 const entry = fileURLToPath(new URL('./ess.js', import.meta.url));
 // A build of some of the tests (build.mjs --only) has no entry.
@@ -18,9 +18,14 @@ interface Ended {
   readonly err: string;
 }
 
-function start(argv: readonly string[], env: NodeJS.ProcessEnv = {}): { child: ChildProcess; ended: Promise<Ended> } {
+function start(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): { child: ChildProcess; ended: Promise<Ended> } {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ESS_'));
-  const child = spawn(process.execPath, [entry, ...argv], { env: { ...Object.fromEntries(inherited), ...env } });
+  const child = spawn(process.execPath, [entry, ...argv], {
+    env: { ...Object.fromEntries(inherited), ...env },
+  });
   let out = '';
   let err = '';
   child.stdout?.on('data', (chunk) => {
@@ -95,19 +100,23 @@ test('ess send gives 1 when a row was rejected and 2 for a bad command line', ne
   assert.equal((await run(['send'])).code, 2);
 });
 
-test('ess send that is interrupted waits for its request, prints the summary and gives 130', needsEntry, async () => {
-  let child: ChildProcess | null = null;
-  const service = await startService(async () => {
-    child?.kill('SIGINT');
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    return 'accept';
-  });
-  // Standard input stays open: only the interrupt ends it.
-  const started = start(['send', '--url', service.url, '--json', '--batch-events', '1', '-']);
-  child = started.child;
-  child.stdin?.write('{"id":"1"}\n');
-  const { code, out } = await started.ended;
-  await service.close();
-  assert.equal(code, 130);
-  assert.equal(JSON.parse(out).accepted, 1);
-});
+test(
+  'ess send that is interrupted waits for its request, prints the summary and gives 130',
+  needsEntry,
+  async () => {
+    let child: ChildProcess | null = null;
+    const service = await startService(async (): Promise<Reply> => {
+      child?.kill('SIGINT');
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return 'accept';
+    });
+    // Standard input stays open: only the interrupt ends it.
+    const started = start(['send', '--url', service.url, '--json', '--batch-events', '1', '-']);
+    child = started.child;
+    child.stdin?.write('{"id":"1"}\n');
+    const { code, out } = await started.ended;
+    await service.close();
+    assert.equal(code, 130);
+    assert.equal(JSON.parse(out).accepted, 1);
+  },
+);

@@ -72,7 +72,10 @@ test('objects one after the other in a .json file are rows too', async () => {
 
 test('an array inside a document is found by its path', async () => {
   const text = '{"rows":[9],"skip":{"rows":[8]},"d\\u0061ta":{"n":[[1]],"rows":[{"a":1},{"a":2}]},"rest":[}';
-  assert.deepEqual(await brief(text, { format: 'json', items: ['data', 'rows'] }), ['1:{"a":1}', '1:{"a":2}']);
+  assert.deepEqual(await brief(text, { format: 'json', items: ['data', 'rows'] }), [
+    '1:{"a":1}',
+    '1:{"a":2}',
+  ]);
   assert.deepEqual(await brief('{"rows":{}}', { format: 'json', items: ['rows'] }), ['1!bad_input']);
   assert.deepEqual(await brief('{"a":1,\n"b":2}', { format: 'json', items: ['rows'] }), ['2!bad_input']);
   assert.deepEqual(await brief('{"rows":[{"a":1}', { format: 'json', items: ['rows'] }), [
@@ -171,7 +174,11 @@ test('any JSON array comes apart into its elements', async () => {
       async (values, pieceBytes, indent, isInside) => {
         const document = isInside ? { before: values, 'a"b': { rows: values } } : values;
         const items = isInside ? ['a"b', 'rows'] : [];
-        const rows = await rowsOf(JSON.stringify(document, null, indent), { format: 'json', items, pieceBytes });
+        const rows = await rowsOf(JSON.stringify(document, null, indent), {
+          format: 'json',
+          items,
+          pieceBytes,
+        });
         assert.deepEqual(
           rows.map((row) => (row.type === 'json' ? JSON.parse(row.text) : row)),
           JSON.parse(JSON.stringify(values)),

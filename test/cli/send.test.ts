@@ -97,9 +97,17 @@ test('20,000 flights of a JSON array arrive with the time of their date', () =>
 
 test('bird strikes of a CSV file arrive with numbers as numbers', () =>
   withService(undefined, async (service) => {
-    const summary = await sendTo(service, ['--time', 'Flight Date', '--ack', 'store', `${datasets}/birdstrikes.csv`]);
+    const summary = await sendTo(service, [
+      '--time',
+      'Flight Date',
+      '--ack',
+      'store',
+      `${datasets}/birdstrikes.csv`,
+    ]);
     assert.deepEqual([summary.code, summary.accepted], [0, 10_000]);
-    const first = service.requests.flatMap(({ events }) => events).find((event) => event['time'] === '1990-01-08T00:00:00.000Z');
+    const first = service.requests
+      .flatMap(({ events }) => events)
+      .find((event) => event['time'] === '1990-01-08T00:00:00.000Z');
     assert.equal(first?.['Cost Total $'], 0);
     assert.equal(first?.['Origin State'], 'Louisiana');
     assert.ok(service.requests.every(({ query }) => query.get('ack') === 'store'));
@@ -109,7 +117,16 @@ test('the features of a GeoJSON document arrive with ids and times from inside t
   withService(undefined, async (service) => {
     const path = `${datasets}/earthquakes.json`;
     const { features } = JSON.parse(readFileSync(path, 'utf8'));
-    const options = ['--items', 'features', '--id', 'id', '--time', 'properties.time', '--set', 'type=earthquake'];
+    const options = [
+      '--items',
+      'features',
+      '--id',
+      'id',
+      '--time',
+      'properties.time',
+      '--set',
+      'type=earthquake',
+    ];
     const summary = await sendTo(service, [...options, path]);
     assert.deepEqual([summary.code, summary.accepted], [0, features.length]);
     for (const { id, properties, geometry } of features) {
@@ -122,7 +139,10 @@ test('the features of a GeoJSON document arrive with ids and times from inside t
 test('the same file sent twice adds nothing, and rows that are repeated in it stay separate', () =>
   withService(undefined, async (service) => {
     const path = `${datasets}/flights-2k.json`;
-    const twice = file('twice.json', JSON.stringify([...JSON.parse(readFileSync(path, 'utf8')), { delay: 1 }, { delay: 1 }]));
+    const twice = file(
+      'twice.json',
+      JSON.stringify([...JSON.parse(readFileSync(path, 'utf8')), { delay: 1 }, { delay: 1 }]),
+    );
     const first = await sendTo(service, ['--id-from-content', twice]);
     assert.equal(service.stored.size, first.rows);
     await sendTo(service, ['--id-from-content', '--gzip', '--batch-events', '7', twice]);
@@ -206,7 +226,10 @@ test('events that the service rejects are named by file, line and code', () =>
     async (service) => {
       const path = numbered(1000);
       const summary = await sendTo(service, ['--batch-events', '7', '--concurrency', '1', path]);
-      assert.deepEqual([summary.code, summary.accepted, summary.rejectedByCode], [1, 980, { invalid_event: 20 }]);
+      assert.deepEqual(
+        [summary.code, summary.accepted, summary.rejectedByCode],
+        [1, 980, { invalid_event: 20 }],
+      );
       assert.deepEqual(
         summary.errors.map(({ file, line, row, code }) => [file, line, row, code]),
         Array.from({ length: 10 }, (_, i) => [path, (i + 1) * 50, (i + 1) * 50, 'invalid_event']),
@@ -216,7 +239,10 @@ test('events that the service rejects are named by file, line and code', () =>
 
 test('rows that cannot be read are named by file and line, and the others are sent', () =>
   withService(undefined, async (service) => {
-    const path = file('times.csv', 'when,n\n1/8/90 0:00,1\n13/45/2001,2\n2001-02-30,3\n"2001/01/10\n18:20",4\n1/9/90,5\n1/9/90\n');
+    const path = file(
+      'times.csv',
+      'when,n\n1/8/90 0:00,1\n13/45/2001,2\n2001-02-30,3\n"2001/01/10\n18:20",4\n1/9/90,5\n1/9/90\n',
+    );
     const summary = await sendTo(service, ['--time', 'when', path]);
     assert.deepEqual([summary.code, summary.sent, summary.accepted], [1, 2, 2]);
     assert.deepEqual(
@@ -277,7 +303,10 @@ test('compressed bodies and headers arrive as they should', () =>
 
 test('no batch exceeds its bounds, except by a single event', () =>
   withService(undefined, async (service) => {
-    const large = file('large.ndjson', `${'{"a":"x"}\n'.repeat(300)}{"a":"${'x'.repeat(3000)}"}\n{"a":"x"}\n`);
+    const large = file(
+      'large.ndjson',
+      `${'{"a":"x"}\n'.repeat(300)}{"a":"${'x'.repeat(3000)}"}\n{"a":"x"}\n`,
+    );
     await sendTo(service, ['--batch-events', '50', '--batch-bytes', '1024', large]);
     for (const { events, text } of service.requests) {
       assert.ok(events.length <= 50);
@@ -293,7 +322,7 @@ test('no more requests are open than --concurrency says, and reading is held up 
   let aheadMax = 0;
   let received = 0;
   await withService(
-    async ({ events }) => {
+    async ({ events }): Promise<Reply> => {
       await new Promise((resolve) => setTimeout(resolve, 5));
       received += events.length;
       aheadMax = Math.max(aheadMax, produced - received);
@@ -356,7 +385,7 @@ test('an answer that every batch would meet ends the run at once', async () => {
 test('an interrupt waits for what is in flight, counts it, and gives 130', async () => {
   const interrupt = new AbortController();
   await withService(
-    async ({ number }) => {
+    async ({ number }): Promise<Reply> => {
       if (number === 1) interrupt.abort();
       await new Promise((resolve) => setTimeout(resolve, 50));
       return 'accept';
@@ -365,7 +394,17 @@ test('an interrupt waits for what is in flight, counts it, and gives 130', async
       const stdin = new Readable({ read: () => {} });
       stdin.push('{"a":1}\n'.repeat(25));
       const stdout = new Sink();
-      const argv = ['--url', service.url, '--json', '--quiet', '--batch-events', '10', '--concurrency', '1', '-'];
+      const argv = [
+        '--url',
+        service.url,
+        '--json',
+        '--quiet',
+        '--batch-events',
+        '10',
+        '--concurrency',
+        '1',
+        '-',
+      ];
       const code = await runSend(argv, { stdin, stdout, stderr: new Sink(), signal: interrupt.signal });
       const summary: Summary = JSON.parse(stdout.text);
       assert.equal(code, 130);

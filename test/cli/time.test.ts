@@ -136,7 +136,13 @@ test('local times that a clock change skips or repeats are refused', () => {
 });
 
 test('a moment written in a zone is read back as the same moment, or refused in the hour that is repeated', () => {
-  const names = ['America/New_York', 'Europe/Zurich', 'Australia/Lord_Howe', 'Asia/Kathmandu', 'America/St_Johns'];
+  const names = [
+    'America/New_York',
+    'Europe/Zurich',
+    'Australia/Lord_Howe',
+    'Asia/Kathmandu',
+    'America/St_Johns',
+  ];
   fc.assert(
     fc.property(
       fc.constantFrom(...names),

@@ -35,7 +35,8 @@ function refuses(argv: readonly string[], env: NodeJS.ProcessEnv, ...parts: read
     (error) => {
       assert.ok(error instanceof EssError);
       assert.equal(error.code, 'bad_option');
-      for (const part of parts) assert.ok(error.message.includes(part), `${part} is not in: ${error.message}`);
+      for (const part of parts)
+        assert.ok(error.message.includes(part), `${part} is not in: ${error.message}`);
       return true;
     },
   );
@@ -107,7 +108,14 @@ test('an unknown environment variable that begins with ESS_ is refused with the 
 });
 
 test('variables of the tests and of other programs are no options', () => {
-  const env = { ESS_FAULT: 'x:1', ESS_REQUIRE_ALL: '1', ESS_TEST_ANYTHING: '1', PATH: '/bin', PORT: '1', ESSAY: '1' };
+  const env = {
+    ESS_FAULT: 'x:1',
+    ESS_REQUIRE_ALL: '1',
+    ESS_TEST_ANYTHING: '1',
+    PATH: '/bin',
+    PORT: '1',
+    ESSAY: '1',
+  };
   assert.deepEqual(loadConfig([], env, 8), loadConfig([], {}, 8));
 });
 
@@ -179,7 +187,14 @@ test('automatic thread counts follow the cores, and sinks also the partitions', 
 test('combinations that cannot work are refused with both options named', () => {
   refuses(['--ring-bytes', '1000000'], {}, '--ring-bytes', '1000000');
   refuses(['--ack-ring-bytes', '1000000'], {}, '--ack-ring-bytes');
-  refuses([], { ESS_RING_BYTES: '65536' }, '--http-body-bytes-max', '--ring-bytes', 'ESS_RING_BYTES', '28672');
+  refuses(
+    [],
+    { ESS_RING_BYTES: '65536' },
+    '--http-body-bytes-max',
+    '--ring-bytes',
+    'ESS_RING_BYTES',
+    '28672',
+  );
   loadConfig(['--ring-bytes', '65536', '--http-body-bytes-max', '28672'], {}, 8);
   refuses(['--ring-bytes', '65536', '--http-body-bytes-max', '28673'], {}, '--http-body-bytes-max');
   refuses(['--http-pending-bytes-max', '1048576'], {}, '--http-body-bytes-max', '--http-pending-bytes-max');

@@ -84,7 +84,8 @@ export class Client {
           let bytes = 0;
           response.on('data', (chunk: Buffer) => {
             bytes += chunk.length;
-            if (bytes > answerBytesMax) response.destroy(new EssError('outcome_unknown', 'the answer is too large'));
+            if (bytes > answerBytesMax)
+              response.destroy(new EssError('outcome_unknown', 'the answer is too large'));
             else chunks.push(chunk);
           });
           response.on('error', reject);

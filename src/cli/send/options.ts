@@ -176,7 +176,8 @@ event.
 
 Options:
 ${sections.join('')}
-A row that cannot be sent, such as one whose time cannot be read, is named by file and line; the others are sent.
+A row that cannot be sent, such as one whose time cannot be read, is named by file and line; the
+others are sent.
 
 Exit code: 0 every row was accepted, 1 some were not, 2 the command line is not valid,
 130 interrupted.
