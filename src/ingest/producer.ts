@@ -9,6 +9,7 @@ import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts'
 import { isJsonSpace, splitArray, splitLines } from '../event/json_scan.ts';
 import { type EventFault, type EventLimits, EventParser } from '../event/parser.ts';
 import { partitionOf } from '../event/partition.ts';
+import { faultPoint } from '../faults.ts';
 import type { LogAppender } from '../log/log.ts';
 import type { Doorbell } from '../ring/doorbell.ts';
 import type { RingReader } from '../ring/reader.ts';
@@ -336,9 +337,11 @@ export class Producer {
   async #appendBatches(group: Group): Promise<Map<number, number>> {
     const { log, board, counters, sinkDoorbellOf } = this.#parts;
     const batches = group.batches();
+    faultPoint('producer.before_append');
     counters.add('log_appends');
     try {
       const offsets = await log.append(batches);
+      faultPoint('producer.after_append');
       const bases = new Map<number, number>();
       for (const [i, { partition, count }] of batches.entries()) {
         const base = offsets[i];

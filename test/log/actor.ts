@@ -43,13 +43,22 @@ export function actorProcess(
   return { child, reports, ended };
 }
 
-/** Runs a task in another thread and gives its reports when it has ended. */
-export function actorThread(task: ActorTask): Promise<ActorReport[]> {
-  return new Promise((resolve, reject) => {
-    const reports: ActorReport[] = [];
-    const worker = new Worker(actorUrl, { workerData: task });
-    worker.on('message', (message: ActorReport) => reports.push(message));
+export interface ActorThread {
+  readonly worker: Worker;
+  /** Every report so far. */
+  readonly reports: ActorReport[];
+  /** Settles when the thread has ended, rejects if it failed. */
+  readonly ended: Promise<void>;
+}
+
+/** Runs a task in another thread. */
+export function actorThread(task: ActorTask): ActorThread {
+  const worker = new Worker(actorUrl, { workerData: task });
+  const reports: ActorReport[] = [];
+  worker.on('message', (message: ActorReport) => reports.push(message));
+  const ended = new Promise<void>((resolve, reject) => {
     worker.on('error', reject);
-    worker.on('exit', () => resolve(reports));
+    worker.on('exit', () => resolve());
   });
+  return { worker, reports, ended };
 }

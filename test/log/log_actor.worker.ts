@@ -66,7 +66,12 @@ async function append(task: ActorTask & { type: 'append' }): Promise<void> {
         task.bodyBytes,
       ),
     }));
-    report({ type: 'settled', call, offsets: await appender.append(batches) });
+    try {
+      report({ type: 'settled', call, offsets: await appender.append(batches) });
+    } catch (error) {
+      if (error instanceof EssError && error.code === 'stopping') break;
+      throw error;
+    }
     await new Promise(setImmediate);
   }
   await appender.close();

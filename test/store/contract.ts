@@ -251,7 +251,7 @@ export function storeContract(name: string, start: () => Promise<TestNode>): voi
 
     test('settings of a statement do not reach the next one', async () => {
       const format =
-        "SELECT getSetting('max_threads') AS threads, getSetting('max_execution_time') AS seconds";
+        "SELECT toString(getSetting('max_threads')) AS threads, getSetting('max_execution_time') AS seconds";
       const [usual] = await store.rows(format);
       const [changed] = await store.rows(format, {}, { settings: { max_threads: 3 }, timeoutMs: 60_500 });
       assert.deepEqual(changed, { threads: '3', seconds: 60.5 });

@@ -131,7 +131,8 @@ export function classify(
   // A wrong query parameter is wrong in every batch.
   const isAboutContent = (status === 400 || status === 422) && code !== 'invalid_parameter';
   if (isAboutContent && body !== null) return { type: 'narrow', code, message: reason };
-  return { type: 'fatal', reason };
+  const isStrange = status >= 200 && status < 300;
+  return { type: 'fatal', reason: isStrange ? `not an answer of an event service: ${reason}` : reason };
 }
 
 function settledAnswer(

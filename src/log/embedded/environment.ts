@@ -14,8 +14,7 @@
 // - The write lock is a robust mutex in lock.mdb: a killed process gives it back, its transaction never happened.
 //   A killed process also leaves its slot in the table of readers, which keeps old pages from being reused until
 //   somebody calls `readerCheck`; opening does, and `expireReaders` does while running.
-// - A thread that ends (`terminate`) inside a write transaction leaves the environment of the whole process unusable
-//   (lmdb's MDB_PANIC). Close the log's handles first.
+// - A thread that is terminated inside a write transaction blocks every writer for ever, see gate.ts.
 // - An exception in the callback aborts the transaction and is thrown on.
 // - The result of lmdb's begin and put is dropped by lmdb-js: a failed begin gives a transaction with id 0, and a
 //   failed put marks the transaction, whose commit then fails. `transact` checks the first and relies on the second.
@@ -52,6 +51,7 @@ import { dirname, join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { EssError } from '../../errors.ts';
 import type { LogPosition, PartitionState } from '../log.ts';
+import { type LogGate, leaveGate, tryEnterGate } from './gate.ts';
 import {
   type BatchHead,
   batchKey,
@@ -84,6 +84,8 @@ export interface EmbeddedLogOptions {
   readonly retentionMs: number;
   /** Consumed batches beyond this many bytes are trimmed, all partitions together; 0 or more. */
   readonly retentionBytes: number;
+  /** Closed before a thread that has the log open is terminated, or the process exits; see gate.ts. */
+  readonly gate?: LogGate;
 }
 
 export type Binary = Database<Uint8Array, Uint8Array>;
@@ -109,7 +111,7 @@ const metaVersion = 2;
  * inside a process keeps the previous map, so it had better not.
  */
 function mapBytes(bytesMax: number): number {
-  return bytesMax + Math.ceil(bytesMax / 2) + 64 * 1024 * 1024;
+  return bytesMax + Math.ceil(bytesMax / 2) + 16 * 1024 * 1024;
 }
 
 const binary = { encoding: 'binary', keyEncoding: 'binary' } as const;
@@ -121,23 +123,14 @@ export class LogEnvironment {
   readonly positions: Binary;
   readonly letters: Binary;
   readonly #root: RootDatabase;
+  readonly #gate: LogGate | undefined;
   #isOpen = true;
 
-  /** Opens or creates the log; see `openEnvironment`. */
-  constructor(options: EmbeddedLogOptions) {
-    const path = resolve(options.path);
-    const firstCreated = mkdirSync(path, { recursive: true });
-    assertOpenable(path);
-    makeLockTable(path);
-    this.#root = open({
-      path,
-      noSubdir: false,
-      overlappingSync: false,
-      maxDbs: 8,
-      maxReaders: readersMax,
-      mapSize: mapBytes(options.bytesMax),
-    });
-    // The description is checked before anything else is opened, because opening a database creates it.
+  /** Takes over `root`; the description of the log is checked, or made, first. */
+  constructor(root: RootDatabase, options: EmbeddedLogOptions) {
+    this.#root = root;
+    this.#gate = options.gate;
+    // Before the other databases, because opening a database creates it.
     this.meta = this.#open(databaseNames.meta);
     this.identity = this.transact(() => {
       const stored = this.meta.getBinaryFast(metaKeys.log);
@@ -149,8 +142,6 @@ export class LogEnvironment {
     this.batches = this.#open(databaseNames.batches);
     this.positions = this.#open(databaseNames.positions);
     this.letters = this.#open(databaseNames.letters);
-    // lmdb syncs the file, but not the directory entries that lead to it.
-    syncDirectories(path, firstCreated === undefined ? path : dirname(firstCreated));
   }
 
   /**
@@ -160,6 +151,7 @@ export class LogEnvironment {
    */
   transact<T>(work: () => T): T {
     this.assertOpen();
+    if (this.#gate !== undefined && !tryEnterGate(this.#gate)) throw stopping();
     let isCommitting = false;
     try {
       return this.#root.transactionSync(() => {
@@ -180,6 +172,8 @@ export class LogEnvironment {
       throw new EssError('log_unavailable', `the log could not be written: ${messageOf(error)}`, {
         cause: error,
       });
+    } finally {
+      if (this.#gate !== undefined) leaveGate(this.#gate);
     }
   }
 
@@ -195,7 +189,7 @@ export class LogEnvironment {
   }
 
   assertOpen(): void {
-    if (!this.#isOpen) throw new EssError('stopping', 'the log is closed');
+    if (!this.#isOpen) throw stopping();
   }
 
   /** Frees the places of readers whose process is gone. Cheap: one system call for each other process. */
@@ -278,13 +272,33 @@ export class LogEnvironment {
 }
 
 /**
- * Opens or creates the log. Throws `format_unknown` if a newer ESS, or something else, wrote what is there, and
- * `log_unavailable` if it cannot be opened.
+ * Opens or creates the log. Rejects with `format_unknown` if a newer ESS, or something else, wrote what is there, and
+ * with `log_unavailable` if it cannot be opened.
  */
-export function openEnvironment(options: EmbeddedLogOptions): LogEnvironment {
+export async function openEnvironment(options: EmbeddedLogOptions): Promise<LogEnvironment> {
+  const { gate } = options;
+  // Opening a database is a write transaction too.
+  if (gate !== undefined && !tryEnterGate(gate)) throw stopping();
+  let root: RootDatabase | undefined;
   try {
-    return new LogEnvironment(options);
+    const path = resolve(options.path);
+    const firstCreated = mkdirSync(path, { recursive: true });
+    assertOpenable(path);
+    makeLockTable(path);
+    root = open({
+      path,
+      noSubdir: false,
+      overlappingSync: false,
+      maxDbs: 8,
+      maxReaders: readersMax,
+      mapSize: mapBytes(options.bytesMax),
+    });
+    const environment = new LogEnvironment(root, options);
+    // lmdb syncs the file, but not the directory entries that lead to it.
+    syncDirectories(path, firstCreated === undefined ? path : dirname(firstCreated));
+    return environment;
   } catch (error) {
+    await root?.close();
     if (error instanceof EssError) throw error;
     throw new EssError(
       'log_unavailable',
@@ -293,7 +307,13 @@ export function openEnvironment(options: EmbeddedLogOptions): LogEnvironment {
         cause: error,
       },
     );
+  } finally {
+    if (gate !== undefined) leaveGate(gate);
   }
+}
+
+function stopping(): EssError {
+  return new EssError('stopping', 'the log is closed');
 }
 
 /** Throws what would crash lmdb's open; see above. */

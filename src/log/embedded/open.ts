@@ -1,5 +1,6 @@
 // Opens the embedded log: one appender in each producer worker, one consumer in each sink worker, and readers
-// wherever states and dead letters are shown. Each thread opens its own and closes it before it ends.
+// wherever states and dead letters are shown. Each thread opens its own and closes it before it ends; who would end a
+// thread or the process otherwise closes the gate first.
 
 import { EssError } from '../../errors.ts';
 import type { DeadLetterReader, LogAppender, LogConsumer, PartitionState } from '../log.ts';
@@ -42,7 +43,7 @@ export interface EmbeddedLogReader extends DeadLetterReader {
 
 /** Rejects with `format_unknown` if a newer ESS wrote the log, `log_unavailable` if it cannot be opened. */
 export async function openEmbeddedAppender(options: EmbeddedLogOptions): Promise<LogAppender> {
-  return new EmbeddedAppender(openEnvironment(options), options);
+  return new EmbeddedAppender(await openEnvironment(options), options);
 }
 
 /** Rejects as `openEmbeddedAppender` does. */
@@ -50,12 +51,12 @@ export async function openEmbeddedConsumer(options: EmbeddedConsumerOptions): Pr
   const { index, count, pollMs = pollMsDefault } = options;
   if (!(index >= 0 && index < count)) throw new EssError('internal', `sink ${index} of ${count} cannot be`);
   const placement: ConsumerPlacement = { index, count, pollMs };
-  return new EmbeddedConsumer(openEnvironment(options), placement);
+  return new EmbeddedConsumer(await openEnvironment(options), placement);
 }
 
 /** Rejects as `openEmbeddedAppender` does. */
 export async function openEmbeddedReader(options: EmbeddedLogOptions): Promise<EmbeddedLogReader> {
-  const environment = openEnvironment(options);
+  const environment = await openEnvironment(options);
   const letters = new EmbeddedDeadLetters(environment);
   return {
     epoch: environment.identity.epoch,
