@@ -151,7 +151,8 @@ const flags = {
   'retry-seconds': {
     type: 'string',
     placeholder: 'NUMBER',
-    description: 'Gives up after so long without any progress.',
+    description:
+      'Gives up after so long without any progress. A request has failed when nothing comes for 30 s.',
   },
   gzip: { type: 'boolean', description: 'Compresses what is sent.' },
   quiet: { type: 'boolean', description: 'No progress on standard error.' },
