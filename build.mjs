@@ -38,6 +38,8 @@ await build({
   entryPoints,
   outdir,
   bundle: true,
+  // Else the packages of every command would be loaded by each of them: `ess --version` would need uWebSockets.js.
+  splitting: true,
   platform: 'node',
   target: 'node20.12',
   format: 'esm',

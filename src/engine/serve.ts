@@ -179,6 +179,11 @@ export async function serve(config: Config): Promise<void> {
         workerData: { target: storeTarget, timeoutMs: config.readTimeoutMs },
       })
     : null;
+  // A reader that dies is replaced by piscina and its read rejects; without a listener the process would end too.
+  readers?.on('error', (error: unknown) => {
+    counters.add('worker_deaths');
+    log.error({ err: error }, 'a reader thread died');
+  });
   const read: GetHandler = async (request) => {
     if (isStopping) throw new EssError('stopping', 'this process is stopping');
     if (readers === null) throw new EssError('store_unavailable', 'this role does not read: ask a sink role');

@@ -32,7 +32,6 @@ export class EmbeddedAppender implements LogAppender {
   }
 
   async append(batches: readonly AppendBatch[]): Promise<number[]> {
-    this.#environment.assertOpen();
     if (batches.length === 0) return [];
     const pieces = batches.map((batch) => this.#pieces(batch));
     let needed = 0;
@@ -51,7 +50,6 @@ export class EmbeddedAppender implements LogAppender {
 
   async trim(): Promise<number> {
     // Another process may have been killed while it read; its snapshot would keep everything freed since.
-    this.#environment.assertOpen();
     this.#environment.expireReaders();
     return trimOnce(this.#environment, {
       beforeMs: Date.now() - this.#options.retentionMs,
@@ -87,8 +85,8 @@ export class EmbeddedAppender implements LogAppender {
     try {
       const offsets = this.#tryAppend(batches, pieces, needed);
       if (offsets !== undefined) return offsets;
-      this.#environment.refresh();
-      this.#makeRoom(this.#environment.totals().bytes + needed - this.#options.bytesMax);
+      const held = this.#environment.snapshot(() => this.#environment.totals().bytes);
+      this.#makeRoom(held + needed - this.#options.bytesMax);
     } catch (error) {
       if (!(error instanceof EssError && error.code === 'log_unavailable')) throw error;
       // Most likely the disk is full. lmdb may write to pages that are free since the transaction before the last

@@ -61,16 +61,13 @@ export class EmbeddedConsumer implements LogConsumer {
   async start(listener: AssignmentListener): Promise<void> {
     if (this.#listener !== undefined) throw new EssError('internal', 'the consumer was started twice');
     this.#listener = listener;
-    this.#environment.refresh();
-    this.#seenAppended = this.#environment.totals().appended;
-    const positions = this.#owned.map((partition) => this.#environment.position(partition));
-    let hasData = false;
-    for (const [i, partition] of this.#owned.entries()) {
-      const { end } = this.#environment.partition(partition);
-      this.#seenEnds.set(partition, end);
-      hasData ||= end > (positions[i]?.offset ?? 0);
-    }
-    this.#environment.release();
+    const positions = this.#environment.snapshot(() => {
+      this.#hasGrown();
+      return this.#owned.map((partition) => this.#environment.position(partition));
+    });
+    const hasData = this.#owned.some(
+      (partition, i) => (this.#seenEnds.get(partition) ?? 0) > (positions[i]?.offset ?? 0),
+    );
     this.#notify(() => {
       for (const [i, partition] of this.#owned.entries()) {
         const position = positions[i];
@@ -95,36 +92,11 @@ export class EmbeddedConsumer implements LogConsumer {
   read(partition: number, from: number, maxBytes: number, visit: RecordVisitor): number {
     this.#environment.assertPartition(partition);
     if (this.#isReading) throw new EssError('internal', 'read was called by a visitor of read');
-    this.#environment.refresh();
-    const { start, end } = this.#environment.partition(partition);
-    if (from < start) {
-      throw new EssError(
-        'internal',
-        `partition ${partition} starts at ${start}: gap from ${from} to ${start - 1}`,
-      );
-    }
-    if (from > end) throw new EssError('internal', `partition ${partition} ends at ${end}, before ${from}`);
     this.#isReading = true;
     try {
-      let next = from;
-      let visited = 0;
-      while (next < end && visited < maxBytes) {
-        for (const head of this.#heads(partition, next)) {
-          // A visitor may have called something that renews the snapshot; what is there now may be more than `end`,
-          // but each batch must follow the one before.
-          const bytes = this.#load(head);
-          const skipped = next - head.base;
-          const view = skipped === 0 ? bytes : bytes.subarray(recordStart(bytes, skipped));
-          visit(next, head.count - skipped, view);
-          next = head.base + head.count;
-          visited += view.length;
-          if (visited >= maxBytes || next >= end) break;
-        }
-      }
-      return next;
+      return this.#environment.snapshot(() => this.#visitBatches(partition, from, maxBytes, visit));
     } finally {
       this.#isReading = false;
-      this.#environment.release();
     }
   }
 
@@ -167,26 +139,34 @@ export class EmbeddedConsumer implements LogConsumer {
     await this.#environment.close();
   }
 
-  /** Two gets when nothing has changed. */
+  /** One get when nothing has changed. */
   #poll(): void {
     const listener = this.#listener;
     if (listener === undefined || this.#isNotifying) return;
-    this.#environment.refresh();
-    const { appended } = this.#environment.totals();
-    if (appended === this.#seenAppended) {
-      this.#environment.release();
-      return;
+    let hasGrown: boolean;
+    try {
+      hasGrown = this.#environment.snapshot(() => this.#hasGrown());
+    } catch (error) {
+      // Behind a closed gate this thread is about to be ended.
+      if (error instanceof EssError && error.code === 'stopping') return;
+      throw error;
     }
+    if (hasGrown) this.#notify(() => listener.dataArrived());
+  }
+
+  /** Within a snapshot: true if the end of an owned partition has moved since this was asked last. */
+  #hasGrown(): boolean {
+    const { appended } = this.#environment.totals();
+    if (appended === this.#seenAppended) return false;
     this.#seenAppended = appended;
-    let hasArrived = false;
+    let hasGrown = false;
     for (const partition of this.#owned) {
       const { end } = this.#environment.partition(partition);
       if (end === this.#seenEnds.get(partition)) continue;
       this.#seenEnds.set(partition, end);
-      hasArrived = true;
+      hasGrown = true;
     }
-    this.#environment.release();
-    if (hasArrived) this.#notify(() => listener.dataArrived());
+    return hasGrown;
   }
 
   /** Calls the listener, keeping other calls away meanwhile. */
@@ -197,6 +177,32 @@ export class EmbeddedConsumer implements LogConsumer {
     } finally {
       this.#isNotifying = false;
     }
+  }
+
+  #visitBatches(partition: number, from: number, maxBytes: number, visit: RecordVisitor): number {
+    const { start, end } = this.#environment.partition(partition);
+    if (from < start) {
+      throw new EssError(
+        'internal',
+        `partition ${partition} starts at ${start}: offsets from ${from} are gone`,
+      );
+    }
+    if (from > end) throw new EssError('internal', `partition ${partition} ends at ${end}, before ${from}`);
+    let next = from;
+    let visited = 0;
+    while (next < end && visited < maxBytes) {
+      for (const head of this.#heads(partition, next)) {
+        const bytes = this.#load(head);
+        const skipped = next - head.base;
+        const view = skipped === 0 ? bytes : bytes.subarray(recordStart(bytes, skipped));
+        visit(next, head.count - skipped, view);
+        next = head.base + head.count;
+        visited += view.length;
+        // A visitor may have moved the snapshot on, and with it the end: the next read gets there.
+        if (visited >= maxBytes || next >= end) break;
+      }
+    }
+    return next;
   }
 
   /** The batch that holds offset `from` and some that follow it; checks that none is missing in between. */

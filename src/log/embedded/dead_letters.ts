@@ -15,8 +15,8 @@ export class EmbeddedDeadLetters implements DeadLetterReader {
 
   async isParked(partition: number, offset: number): Promise<boolean> {
     const { letters, identity } = this.#environment;
-    this.#environment.refresh();
-    return letters.getBinaryFast(letterKey(identity.epoch, partition, offset)) !== undefined;
+    const key = letterKey(identity.epoch, partition, offset);
+    return this.#environment.snapshot(() => letters.getBinaryFast(key) !== undefined);
   }
 
   async deadLetters(
@@ -25,24 +25,25 @@ export class EmbeddedDeadLetters implements DeadLetterReader {
   ): Promise<DeadLetter[]> {
     const { letters, identity } = this.#environment;
     const { epoch } = identity;
-    this.#environment.refresh();
     const start =
       after === undefined
         ? letterKey(epoch, 0, 0)
         : letterKey(epoch, after.partition, Math.min(after.offset + 1, Number.MAX_SAFE_INTEGER));
-    // All keys first: a value may not be read while a cursor is open on lmdb's one buffer.
-    const keys = [...letters.getKeys({ start, end: lettersEnd(epoch), limit })];
-    const found: DeadLetter[] = [];
-    for (const key of keys) {
-      const value = letters.getBinaryFast(key);
-      if (value !== undefined) found.push(readLetter(key, value));
-    }
-    return found;
+    return this.#environment.snapshot(() => {
+      // All keys first: the cursor writes its keys where a read writes the one that it looks for.
+      const keys = [...letters.getKeys({ start, end: lettersEnd(epoch), limit })];
+      const found: DeadLetter[] = [];
+      for (const key of keys) {
+        const value = letters.getBinaryFast(key);
+        if (value !== undefined) found.push(readLetter(key, value));
+      }
+      return found;
+    });
   }
 
   async deadLetterCount(): Promise<number> {
-    this.#environment.refresh();
-    return readCount(this.#environment.meta.getBinaryFast(metaKeys.letters));
+    const { meta } = this.#environment;
+    return this.#environment.snapshot(() => readCount(meta.getBinaryFast(metaKeys.letters)));
   }
 }
 

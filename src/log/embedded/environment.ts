@@ -14,12 +14,12 @@
 // - The write lock is a robust mutex in lock.mdb: a killed process gives it back, its transaction never happened.
 //   A killed process also leaves its slot in the table of readers, which keeps old pages from being reused until
 //   somebody calls `readerCheck`; opening does, and `expireReaders` does while running.
-// - A thread that is terminated inside a write transaction blocks every writer for ever, see gate.ts.
+// - A thread may not be terminated while it uses lmdb, see gate.ts.
 // - An exception in the callback aborts the transaction and is thrown on.
 // - The result of lmdb's begin and put is dropped by lmdb-js: a failed begin gives a transaction with id 0, and a
 //   failed put marks the transaction, whose commit then fails. `transact` checks the first and relies on the second.
-// - Reads renew one snapshot for a turn of the event loop: `refresh` drops it so that the next read sees the newest
-//   commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views of
+// - Reads renew one snapshot for a turn of the event loop: `resetReadTxn` drops it so that the next read sees the
+//   newest commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views of
 //   the map that the end of the snapshot makes invalid. Either way: use or copy a value before the next call.
 // - Without a write map, pages are written with pwrite, so that a full disk is an error of the commit, not a SIGBUS.
 //   A short write is reported as EIO, not ENOSPC.
@@ -51,7 +51,7 @@ import { dirname, join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { EssError } from '../../errors.ts';
 import type { LogPosition, PartitionState } from '../log.ts';
-import { type LogGate, leaveGate, tryEnterGate } from './gate.ts';
+import { GateKeeper, type LogGate } from './gate.ts';
 import {
   type BatchHead,
   batchKey,
@@ -123,13 +123,13 @@ export class LogEnvironment {
   readonly positions: Binary;
   readonly letters: Binary;
   readonly #root: RootDatabase;
-  readonly #gate: LogGate | undefined;
+  readonly #gate: GateKeeper;
   #isOpen = true;
 
   /** Takes over `root`; the description of the log is checked, or made, first. */
-  constructor(root: RootDatabase, options: EmbeddedLogOptions) {
+  constructor(root: RootDatabase, gate: GateKeeper, options: EmbeddedLogOptions) {
     this.#root = root;
-    this.#gate = options.gate;
+    this.#gate = gate;
     // Before the other databases, because opening a database creates it.
     this.meta = this.#open(databaseNames.meta);
     this.identity = this.transact(() => {
@@ -150,8 +150,7 @@ export class LogEnvironment {
    * `outcome_unknown` if the last write of the commit, the meta page, failed on the device.
    */
   transact<T>(work: () => T): T {
-    this.assertOpen();
-    if (this.#gate !== undefined && !tryEnterGate(this.#gate)) throw stopping();
+    this.#enter();
     let isCommitting = false;
     try {
       return this.#root.transactionSync(() => {
@@ -173,28 +172,34 @@ export class LogEnvironment {
         cause: error,
       });
     } finally {
-      if (this.#gate !== undefined) leaveGate(this.#gate);
+      this.#gate.leave();
     }
   }
 
-  /** Makes the next read see every commit so far, of any thread and process. */
-  refresh(): void {
-    this.assertOpen();
-    this.#root.resetReadTxn();
-  }
-
-  /** Gives up the current snapshot early, so that it keeps no page from being reused. */
-  release(): void {
-    this.#root.resetReadTxn();
-  }
-
-  assertOpen(): void {
-    if (!this.#isOpen) throw stopping();
+  /**
+   * Runs `work`, whose reads see every commit so far, of any thread and process. The snapshot is given up afterwards,
+   * so that it keeps no page from being reused. `work` may use `snapshot` and `transact` itself; later reads then see
+   * a newer snapshot.
+   */
+  snapshot<T>(work: () => T): T {
+    this.#enter();
+    try {
+      this.#root.resetReadTxn();
+      return work();
+    } finally {
+      this.#root.resetReadTxn();
+      this.#gate.leave();
+    }
   }
 
   /** Frees the places of readers whose process is gone. Cheap: one system call for each other process. */
   expireReaders(): void {
-    this.#root.readerCheck();
+    this.#enter();
+    try {
+      this.#root.readerCheck();
+    } finally {
+      this.#gate.leave();
+    }
   }
 
   totals(): StoredTotals {
@@ -240,21 +245,31 @@ export class LogEnvironment {
 
   /** The state of every partition, by index, all from one snapshot. */
   states(): PartitionState[] {
-    this.refresh();
-    const states: PartitionState[] = [];
-    for (let partition = 0; partition < this.identity.partitions; partition += 1) {
-      const { start, end, bytes } = this.partition(partition);
-      states.push({ start, end, bytes, committed: this.position(partition).offset });
-    }
-    this.release();
-    return states;
+    return this.snapshot(() => {
+      const states: PartitionState[] = [];
+      for (let partition = 0; partition < this.identity.partitions; partition += 1) {
+        const { start, end, bytes } = this.partition(partition);
+        states.push({ start, end, bytes, committed: this.position(partition).offset });
+      }
+      return states;
+    });
   }
 
   /** Closes this thread's handle. Closing twice is allowed. */
   async close(): Promise<void> {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    await this.#root.close();
+    // Behind a closed gate the end of the thread closes it.
+    if (!this.#gate.tryEnter()) return;
+    try {
+      await this.#root.close();
+    } finally {
+      this.#gate.leave();
+    }
+  }
+
+  #enter(): void {
+    if (!this.#isOpen || !this.#gate.tryEnter()) throw new EssError('stopping', 'the log is closed');
   }
 
   #open(name: string): Binary {
@@ -276,9 +291,8 @@ export class LogEnvironment {
  * with `log_unavailable` if it cannot be opened.
  */
 export async function openEnvironment(options: EmbeddedLogOptions): Promise<LogEnvironment> {
-  const { gate } = options;
-  // Opening a database is a write transaction too.
-  if (gate !== undefined && !tryEnterGate(gate)) throw stopping();
+  const gate = new GateKeeper(options.gate);
+  if (!gate.tryEnter()) throw new EssError('stopping', 'the log is closed');
   let root: RootDatabase | undefined;
   try {
     const path = resolve(options.path);
@@ -293,7 +307,7 @@ export async function openEnvironment(options: EmbeddedLogOptions): Promise<LogE
       maxReaders: readersMax,
       mapSize: mapBytes(options.bytesMax),
     });
-    const environment = new LogEnvironment(root, options);
+    const environment = new LogEnvironment(root, gate, options);
     // lmdb syncs the file, but not the directory entries that lead to it.
     syncDirectories(path, firstCreated === undefined ? path : dirname(firstCreated));
     return environment;
@@ -308,12 +322,8 @@ export async function openEnvironment(options: EmbeddedLogOptions): Promise<LogE
       },
     );
   } finally {
-    if (gate !== undefined) leaveGate(gate);
+    gate.leave();
   }
-}
-
-function stopping(): EssError {
-  return new EssError('stopping', 'the log is closed');
 }
 
 /** Throws what would crash lmdb's open; see above. */
