@@ -33,6 +33,8 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());
+      const { checkPlatform } = await import('./engine/platform.ts');
+      await checkPlatform();
       const { serve } = await import('./engine/serve.ts');
       await serve(config);
       return 0;
