@@ -129,7 +129,11 @@ export class Status {
       reasons,
       stages,
       conservation: this.#conservation(partitions),
-      lag: { events: sum(partitions, (partition) => partition.in_flight), seconds: lagSeconds(partitions) },
+      // Without a sink here nobody knows the age of what waits.
+      lag: {
+        events: sum(partitions, (partition) => partition.in_flight),
+        seconds: sinks.length > 0 ? lagSeconds(partitions) : null,
+      },
       slots:
         events === null
           ? null
