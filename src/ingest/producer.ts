@@ -68,7 +68,9 @@ const parkMsBusy = 20;
 const parkMsIdle = 500;
 /** Pause before memory-acked events that the log refused are offered to it again, ms. */
 const memoryRetryMs = 100;
+/** How often consumed batches are looked for, ms; while there are some, a bounded step of trimming this often. */
 const trimEveryMs = 1000;
+const trimStepMs = 20;
 /** A refusal of the log makes the process unready for this long: without traffic nothing else would end it, ms. */
 const logTroubleMs = 3000;
 /** After this long without a turn of the event loop, give it one: the wake-ups and messages need it. */
@@ -438,13 +440,14 @@ export class Producer {
     if (!this.#parts.isTrimmer) return;
     const now = nowUs();
     if (now < this.#trimAtUs) return;
-    this.#trimAtUs = now + trimEveryMs * 1000;
     const { log, board } = this.#parts;
+    let pauseMs = trimEveryMs;
     try {
-      await log.trim();
+      if ((await log.trim()) > 0) pauseMs = trimStepMs;
     } catch {
       // The disk may be full: trimming frees room later, and appends say log_unavailable meanwhile.
     }
+    this.#trimAtUs = now + pauseMs * 1000;
     for (const [partition, state] of (await log.states()).entries()) {
       board.raise(partition, 'start', state.start);
       board.raise(partition, 'end', state.end);

@@ -23,7 +23,7 @@ export type ActorTask =
       readonly count: number;
       readonly bodyBytes: number;
     }
-  /** Consumes and commits until the log has had so many records from each of the names. */
+  /** Consumes and commits until it has had so many records. */
   | {
       readonly type: 'consume';
       readonly options: EmbeddedLogOptions;

@@ -19,8 +19,8 @@
 // - The result of lmdb's begin and put is dropped by lmdb-js: a failed begin gives a transaction with id 0, and a
 //   failed put marks the transaction, whose commit then fails. `transact` checks the first and relies on the second.
 // - Reads renew one snapshot for a turn of the event loop: `resetReadTxn` drops it so that the next read sees the
-//   newest commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views of
-//   the map that the end of the snapshot makes invalid. Either way: use or copy a value before the next call.
+//   newest commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views
+//   of the map that the end of the snapshot makes invalid. Either way: use or copy a value before the next call.
 // - Without a write map, pages are written with pwrite, so that a full disk is an error of the commit, not a SIGBUS.
 //   A short write is reported as EIO, not ENOSPC.
 // - The map is virtual address space. lmdb-js maps anew when it is too small, or when another process grew the file,
