@@ -1,16 +1,23 @@
 // Builds dist/ (what users run) or, with --test, dist-test/ (the same entries plus every test, with the fault
-// points compiled in). All entries sit flat in one folder, because workers find each other by
-// `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
-//   node build.mjs [--test] [--out=FOLDER] [--only=PART]    PART: build only entries whose path contains it
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+// points compiled in), or with --bench, dist-bench/ (what users run, plus every bench). All entries sit flat in one
+// folder, because workers find each other by `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
+//   node build.mjs [--test | --bench] [--out=FOLDER] [--only=PART]    PART: build only entries whose path contains it
+import { copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
 const { values } = parseArgs({
-  options: { test: { type: 'boolean' }, out: { type: 'string' }, only: { type: 'string', default: '' } },
+  options: {
+    test: { type: 'boolean' },
+    bench: { type: 'boolean' },
+    out: { type: 'string' },
+    only: { type: 'string', default: '' },
+  },
 });
 const forTests = values.test === true;
-const outdir = values.out ?? (forTests ? 'dist-test' : 'dist');
+// The tests run every bench with tiny settings.
+const withBenches = forTests || values.bench === true;
+const outdir = values.out ?? (forTests ? 'dist-test' : withBenches ? 'dist-bench' : 'dist');
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
 
 const filesBelow = (folder, ending) =>
@@ -30,6 +37,9 @@ if (forTests) {
     entryPoints[file.endsWith('.worker.ts') ? file.replace(/^.*\/|\.ts$/g, '') : flat(file)] = file;
   }
 }
+// What lies in bench/ itself is an entry, what lies in its folders is not.
+const benchFiles = withBenches ? readdirSync('bench').map((name) => `bench/${name}`) : [];
+for (const file of benchFiles.filter((name) => name.endsWith('.ts'))) entryPoints[flat(file)] = file;
 
 for (const [name, file] of Object.entries(entryPoints)) if (!file.includes(values.only)) delete entryPoints[name];
 
@@ -49,3 +59,5 @@ await build({
   define: { __FAULTS__: String(forTests), __VERSION__: JSON.stringify(version) },
   logLevel: 'warning',
 });
+for (const file of benchFiles.filter((name) => name.endsWith('.lua')))
+  copyFileSync(file, `${outdir}/${file.replace('/', '.')}`);

@@ -200,10 +200,12 @@ export function splitLines(
   end: number,
   visit: (lineStart: number, lineEnd: number) => void,
 ): void {
+  // Bounded by `end`: behind the last line, the search would otherwise run through the rest of a whole ring.
+  const searched = bytes.subarray(0, end);
   let lineStart = start;
   while (lineStart < end) {
-    const found = bytes.indexOf(0x0a, lineStart);
-    const next = found < 0 || found >= end ? end : found;
+    const found = searched.indexOf(0x0a, lineStart);
+    const next = found < 0 ? end : found;
     let from = lineStart;
     let to = next;
     while (from < to && isJsonSpace(bytes[from])) from += 1;

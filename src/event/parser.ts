@@ -158,5 +158,7 @@ function utf8ErrorAt(bytes: Buffer): number {
     if (isPrefixValid(middle)) low = middle;
     else high = middle;
   }
+  // That allowance also let up to 3 bytes of the broken character pass: step back before it.
+  while (!isUtf8(bytes.subarray(0, low))) low -= 1;
   return low;
 }

@@ -76,7 +76,8 @@ export class Parameters {
   /** The value, or null if the parameter is absent. Throws ParameterError if it is there more than once. */
   text(name: string): string | null {
     const values = this.#values.get(name) ?? [];
-    if (values.length > 1) throw new ParameterError(name, `it is given ${values.length} times`, 'at most once');
+    if (values.length > 1)
+      throw new ParameterError(name, `it is given ${values.length} times`, 'at most once');
     return values[0] ?? null;
   }
 
@@ -101,7 +102,11 @@ export class Parameters {
     if (text === null) return null;
     const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
     if (value >= min && value <= max) return value;
-    throw new ParameterError(name, `${quoted(text)} is not such a number`, `an integer from ${min} to ${max}`);
+    throw new ParameterError(
+      name,
+      `${quoted(text)} is not such a number`,
+      `an integer from ${min} to ${max}`,
+    );
   }
 
   /** Epoch milliseconds, or null if absent. */

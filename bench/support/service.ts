@@ -1,0 +1,38 @@
+// An `ess` to be measured, in a new data directory that goes away with it.
+
+import { mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
+import { EssProcess, type StatsJson } from '../../test/support/ess_process.ts';
+import type { BenchOptions } from './options.ts';
+
+export function newDataDir(options: BenchOptions<string>): string {
+  return mkdtempSync(join(options.dir, 'ess-bench-'));
+}
+
+/** Starts `ess --role ROLE` with the bench's further flags. `dispose` ends it and removes its data. */
+export function startService(
+  role: 'all' | 'ingest' | 'sink',
+  options: BenchOptions<string>,
+  flags: Readonly<Record<string, string | number>> = {},
+  dataDir: string = newDataDir(options),
+): Promise<EssProcess> {
+  return EssProcess.start({ flags: { role, ...flags, ...options.ess }, dataDir });
+}
+
+export function pidOf(service: EssProcess): number {
+  return service.child.pid ?? -1;
+}
+
+/** How often the store's progress is looked at, ms: the resolution of a drain's end. */
+const lookEveryMs = 20;
+
+/** Waits until everything in the log is stored; gives the last /stats, or null when the time is over. */
+export async function untilStored(service: EssProcess, secondsMax: number): Promise<StatsJson | null> {
+  const untilMs = Date.now() + secondsMax * 1000;
+  for (;;) {
+    const stats = await service.getJson<StatsJson>('/stats?window=10s');
+    if (stats.conservation.in_flight === 0 && stats.conservation.memory_pending === 0) return stats;
+    if (Date.now() > untilMs) return null;
+    await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+  }
+}

@@ -1,0 +1,97 @@
+// The invariant that everything about exactly-once comes down to, checked in the store itself: the ledger covers the
+// log's offsets without gap or overlap, and every range holds the rows that it says.
+
+import assert from 'node:assert/strict';
+import type { Store } from '../../src/store/store.ts';
+
+export interface LedgerRange {
+  readonly partition: number;
+  readonly first: number;
+  readonly last: number;
+  readonly rows: number;
+  readonly duplicates: number;
+  readonly parked: number;
+}
+
+export interface StoredEvent {
+  readonly source: string;
+  readonly id: string;
+  readonly partition: number;
+  readonly offset: number;
+}
+
+/** The epoch's ledger in (partition, first) order. */
+export async function ledgerOf(store: Store, epoch: string): Promise<LedgerRange[]> {
+  const rows = await store.rows<Record<keyof LedgerRange, string | number>>(
+    `SELECT l.partition AS partition, l.first AS first, l.last AS last, l.rows AS rows,
+            l.duplicates AS duplicates, l.parked AS parked
+     FROM ledger AS l FINAL WHERE l.epoch = {epoch:String} ORDER BY l.partition, l.first, l.last`,
+    { epoch },
+  );
+  return rows.map((row) => ({
+    partition: Number(row.partition),
+    first: Number(row.first),
+    last: Number(row.last),
+    rows: Number(row.rows),
+    duplicates: Number(row.duplicates),
+    parked: Number(row.parked),
+  }));
+}
+
+/** Every row of `events`; with `final` as reads see them, without as they lie in the table. */
+export async function eventsOf(store: Store, final: boolean): Promise<StoredEvent[]> {
+  const rows = await store.rows<StoredEvent & { readonly offset: string }>(
+    `SELECT source, id, partition, offset FROM events ${final ? 'FINAL' : ''} ORDER BY partition, offset`,
+  );
+  return rows.map((row) => ({ ...row, offset: Number(row.offset) }));
+}
+
+/**
+ * Checks the ledger against the log's ends and the table. `areRowsExact` false: copies reached the table on purpose,
+ * where merges may have dropped them since.
+ */
+export async function auditLedger(
+  store: Store,
+  epoch: string,
+  ends: readonly number[],
+  areRowsExact = true,
+): Promise<{ readonly rows: number; readonly duplicates: number; readonly parked: number }> {
+  const ledger = await ledgerOf(store, epoch);
+  const offsets = ends.map((): Set<number> => new Set());
+  const [foreign] = await store.rows<{ n: string }>(
+    'SELECT count() AS n FROM events WHERE epoch != {epoch:String}',
+    { epoch },
+  );
+  assert.equal(foreign?.n, '0', 'every row is of this epoch');
+  for (const { partition, offset } of await eventsOf(store, false)) {
+    const seen = offsets[partition];
+    assert.ok(seen !== undefined, `partition ${partition} exists`);
+    assert.ok(!seen.has(offset), `offset ${offset} of partition ${partition} is one row`);
+    seen.add(offset);
+  }
+  const totals = { rows: 0, duplicates: 0, parked: 0 };
+  for (const [partition, end] of ends.entries()) {
+    let next = 0;
+    for (const range of ledger.filter((candidate) => candidate.partition === partition)) {
+      assert.equal(range.first, next, `the ledger of partition ${partition} has neither gap nor overlap`);
+      assert.equal(range.rows + range.duplicates + range.parked, range.last - range.first + 1);
+      const rows = takeRange(offsets[partition] ?? new Set(), range.first, range.last);
+      if (areRowsExact) assert.equal(rows, range.rows, `rows of ${partition}:${range.first}-${range.last}`);
+      else assert.ok(rows <= range.rows);
+      totals.rows += range.rows;
+      totals.duplicates += range.duplicates;
+      totals.parked += range.parked;
+      next = range.last + 1;
+    }
+    assert.equal(next, end, `the ledger of partition ${partition} reaches the log's end`);
+    assert.equal(offsets[partition]?.size, 0, `no row of partition ${partition} lies outside the ledger`);
+  }
+  return totals;
+}
+
+/** Takes the offsets of a range out of the set; gives how many there were. */
+function takeRange(offsets: Set<number>, first: number, last: number): number {
+  let taken = 0;
+  for (let offset = first; offset <= last; offset += 1) if (offsets.delete(offset)) taken += 1;
+  return taken;
+}

@@ -1,0 +1,365 @@
+// One partition's way into ClickHouse, against the real log and the real store: what a sink that starts anew finds,
+// what a failing store leaves behind, and where ranges are cut.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { StoreError } from '../../src/store/store.ts';
+import { until } from '../log/eventually.ts';
+import { auditLedger, eventsOf, ledgerOf } from './audit.ts';
+import { drain, type Insert, Rig, type RigOptions, type TestEvent } from './rig.ts';
+
+const noon = Date.UTC(2026, 10, 22, 12);
+
+/** Events e<from>..e<from+count-1>, one millisecond apart. */
+function events(count: number, from = 0, bodyBytes = 20): TestEvent[] {
+  return Array.from({ length: count }, (_, i) => ({
+    id: `e${from + i}`,
+    ingestMs: noon + from + i,
+    body: 'b'.repeat(bodyBytes),
+  }));
+}
+
+/** Runs with a rig and closes it. */
+async function withRig(options: RigOptions, run: (rig: Rig) => Promise<void>): Promise<void> {
+  const rig = await Rig.open(options);
+  try {
+    await run(rig);
+  } finally {
+    await rig.close();
+  }
+}
+
+/** A failure that is worth another try and proves that nothing was stored. */
+const refused = () => new StoreError(241, 'refused', 'too much memory');
+const unknown = () => new StoreError(0, 'unknown', 'the connection broke');
+const isEvents = (insert: Insert): boolean => insert.table === 'events';
+
+test('a range is announced as an intent, stored, written into the ledger and completed', () =>
+  withRig({}, async (rig) => {
+    await rig.append(events(10));
+    const sink = await rig.startSink();
+    await drain(sink, 10);
+    assert.deepEqual(await ledgerOf(rig.store, rig.epoch), [
+      { partition: 0, first: 0, last: 9, rows: 10, duplicates: 0, parked: 0 },
+    ]);
+    const [state] = await rig.appender.states();
+    assert.equal(state?.committed, 10);
+    assert.equal(rig.board.get(0, 'stored'), 10);
+    assert.deepEqual(await auditLedger(rig.store, rig.epoch, [10]), { rows: 10, duplicates: 0, parked: 0 });
+  }));
+
+test('a block that landed without its ledger row is completed and not sent again', async () => {
+  let isCut = true;
+  const options: RigOptions = {
+    // The thread dies right after the block: nothing of it comes back to the sink.
+    afterInsert: (insert) => {
+      if (isCut && isEvents(insert)) throw unknown();
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(10));
+    const sink = await rig.startSink();
+    sink.read(1024 * 1024);
+    const storing = sink.store();
+    await until(() => rig.inserts.length > 0);
+    sink.stop();
+    await storing;
+    isCut = false;
+    assert.deepEqual(await ledgerOf(rig.store, rig.epoch), []);
+    rig.inserts.length = 0;
+    await rig.append(events(5, 10));
+    const successor = await rig.startSink();
+    assert.deepEqual(rig.inserts.filter(isEvents), []);
+    await drain(successor, 15);
+    const totals = await auditLedger(rig.store, rig.epoch, [15]);
+    assert.equal(totals.rows, 15);
+    assert.equal((await eventsOf(rig.store, true)).length, 15);
+  });
+});
+
+test('after an answer that got lost the same range is sent again under the same token, and is stored once', async () => {
+  let lost = 3;
+  const options: RigOptions = {
+    afterInsert: (insert) => {
+      if (isEvents(insert) && lost-- > 0) throw unknown();
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(10));
+    await drain(await rig.startSink(), 10);
+    const tokens = rig.inserts.filter(isEvents).map(({ token }) => token);
+    assert.equal(tokens.length, 4);
+    assert.equal(new Set(tokens).size, 1);
+    assert.equal((await eventsOf(rig.store, false)).length, 10);
+    await auditLedger(rig.store, rig.epoch, [10]);
+  });
+});
+
+test('a sink that stops while the store refuses never stores what comes after the refused range', async () => {
+  let isDown = true;
+  const options: RigOptions = {
+    limits: { sinkBatchRowsMax: 5 },
+    beforeInsert: (insert) => {
+      if (isDown && isEvents(insert)) throw refused();
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(20));
+    const loop = await rig.loop();
+    const running = loop.run();
+    await until(() => rig.inserts.length > 0);
+    // The store comes back in the moment of the stop: the first range is given up, so must be those after it.
+    loop.stop();
+    isDown = false;
+    await running;
+    const ledger = await ledgerOf(rig.store, rig.epoch);
+    assert.equal(ledger[0]?.first ?? 0, 0, 'the ledger begins at the beginning');
+    await drain(await rig.startSink(), 20);
+    await auditLedger(rig.store, rig.epoch, [20]);
+    assert.equal((await eventsOf(rig.store, true)).length, 20);
+  });
+});
+
+for (const lingerMs of [0, 1]) {
+  test(`a pending range is sent again whole, however long it takes to read (linger ${lingerMs} ms)`, async () => {
+    let isDown = true;
+    const options: RigOptions = {
+      beforeInsert: (insert) => {
+        if (isDown && isEvents(insert)) throw refused();
+      },
+    };
+    await withRig(options, async (rig) => {
+      // Several turns of reading, each of about a mebibyte.
+      await rig.append(events(3000, 0, 2000));
+      const sink = await rig.startSink();
+      while (sink.next < 3000) sink.read(1024 * 1024);
+      const storing = sink.store();
+      await until(() => rig.inserts.length > 0);
+      sink.stop();
+      await storing;
+      const pending = rig.inserts[0]?.token;
+      rig.inserts.length = 0;
+      isDown = false;
+      const loop = await rig.loop({ sinkLingerMs: lingerMs });
+      const running = loop.run();
+      await until(() => rig.board.get(0, 'ledger') === 3000);
+      loop.stop();
+      await running;
+      assert.equal(rig.inserts.find(isEvents)?.token, pending);
+      await auditLedger(rig.store, rig.epoch, [3000]);
+    });
+  });
+}
+
+test('a pending range larger than what a thread may hold by now is still sent again whole', async () => {
+  let isDown = true;
+  const options: RigOptions = {
+    beforeInsert: (insert) => {
+      if (isDown && isEvents(insert)) throw refused();
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(3000, 0, 2000));
+    const sink = await rig.startSink();
+    while (sink.next < 3000) sink.read(1024 * 1024);
+    const storing = sink.store();
+    await until(() => rig.inserts.length > 0);
+    sink.stop();
+    await storing;
+    const pending = rig.inserts[0]?.token;
+    rig.inserts.length = 0;
+    isDown = false;
+    const loop = await rig.loop({ sinkBatchBytesMax: 100_000, sinkBatchRowsMax: 10, sinkLingerMs: 0 });
+    const running = loop.run();
+    await until(() => rig.board.get(0, 'ledger') === 3000);
+    loop.stop();
+    await running;
+    assert.equal(rig.inserts.find(isEvents)?.token, pending);
+    await auditLedger(rig.store, rig.epoch, [3000]);
+  });
+});
+
+test('a sink that is stopped in the middle of reading a pending range leaves it to the next one', async () => {
+  let isDown = true;
+  const options: RigOptions = {
+    beforeInsert: (insert) => {
+      if (isDown && isEvents(insert)) throw refused();
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(3000, 0, 2000));
+    const sink = await rig.startSink();
+    while (sink.next < 3000) sink.read(1024 * 1024);
+    const storing = sink.store();
+    await until(() => rig.inserts.length > 0);
+    sink.stop();
+    await storing;
+    const pending = rig.inserts[0]?.token;
+    rig.inserts.length = 0;
+    isDown = false;
+    for (let i = 0; i < 3; i += 1) {
+      const loop = await rig.loop({ sinkLingerMs: 0 });
+      const running = loop.run();
+      await until(() => rig.messages.length > 0);
+      rig.messages.length = 0;
+      loop.stop();
+      await running;
+    }
+    const loop = await rig.loop();
+    const running = loop.run();
+    await until(() => rig.board.get(0, 'ledger') === 3000);
+    loop.stop();
+    await running;
+    assert.deepEqual([...new Set(rig.inserts.filter(isEvents).map(({ token }) => token))], [pending]);
+    await auditLedger(rig.store, rig.epoch, [3000]);
+  });
+});
+
+test('a range is cut where the month of the ingest time changes, and replayed with the same cut', async () => {
+  const midnight = Date.UTC(2026, 11, 1);
+  const options: RigOptions = {};
+  await withRig(options, async (rig) => {
+    await rig.append([
+      { id: 'a', ingestMs: midnight - 2 },
+      { id: 'b', ingestMs: midnight - 1 },
+      { id: 'c', ingestMs: midnight },
+      // Another producer's clock was read earlier.
+      { id: 'd', ingestMs: midnight - 1 },
+      { id: 'e', ingestMs: midnight + 1 },
+    ]);
+    await drain(await rig.startSink(), 5);
+    const ledger = await ledgerOf(rig.store, rig.epoch);
+    assert.deepEqual(
+      ledger.map(({ first, last }) => [first, last]),
+      [
+        [0, 1],
+        [2, 2],
+        [3, 3],
+        [4, 4],
+      ],
+    );
+    await auditLedger(rig.store, rig.epoch, [5]);
+  });
+});
+
+test('a store that was lost is filled again from the ledger on, as far as the log goes', () =>
+  withRig({ limits: { sinkBatchRowsMax: 4 } }, async (rig) => {
+    await rig.append(events(10));
+    await drain(await rig.startSink(), 10);
+    await rig.store.command('TRUNCATE TABLE events');
+    await rig.store.command('TRUNCATE TABLE ledger');
+    await rig.append(events(5, 10));
+    const sink = await rig.startSink();
+    assert.equal(sink.next, 0);
+    await drain(sink, 15);
+    const [state] = await rig.appender.states();
+    assert.equal(state?.committed, 15);
+    await auditLedger(rig.store, rig.epoch, [15]);
+    assert.equal((await eventsOf(rig.store, true)).length, 15);
+  }));
+
+test('records that are trimmed away and not in the store halt their partition with the gap named, and no other', () =>
+  withRig({ partitions: 2 }, async (rig) => {
+    await rig.append(events(10), 0);
+    await rig.append(events(3, 10), 1);
+    await drain(await rig.startSink(0), 10);
+    await drain(await rig.startSink(1), 3);
+    // Partition 0 only: partition 1 keeps its ledger.
+    await rig.store.command('ALTER TABLE events DELETE WHERE partition = 0 SETTINGS mutations_sync = 2');
+    await rig.store.command('ALTER TABLE ledger DELETE WHERE partition = 0 SETTINGS mutations_sync = 2');
+    while ((await rig.appender.trim()) > 0);
+    await rig.append(events(2, 20), 0);
+    await rig.append(events(2, 30), 1);
+    const loop = await rig.loop();
+    const running = loop.run();
+    await until(() => rig.board.get(1, 'ledger') === 5 && rig.condition(0) !== null);
+    assert.match(rig.condition(0) ?? '', /gap/);
+    assert.equal(rig.condition(1), null);
+    loop.stop();
+    await running;
+    assert.deepEqual(
+      (await eventsOf(rig.store, true)).map(({ partition }) => partition),
+      [1, 1, 1, 1, 1],
+    );
+  }));
+
+test('whatever fails and whenever a sink is replaced, every event is stored exactly once', {
+  timeout: 120_000,
+}, async () => {
+  const step = fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        type: fc.constant('append' as const),
+        ids: fc.array(fc.nat(30), { minLength: 1, maxLength: 12 }),
+      }),
+    },
+    { weight: 4, arbitrary: fc.record({ type: fc.constant('store' as const) }) },
+    { weight: 1, arbitrary: fc.record({ type: fc.constant('restart' as const) }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        type: fc.constant('cut' as const),
+        table: fc.constantFrom('events', 'ledger'),
+        hasLanded: fc.boolean(),
+      }),
+    },
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { maxLength: 25 }),
+      fc.integer({ min: 1, max: 9 }),
+      async (steps, rowsMax) => {
+        /** The next insert into this table ends with the sink's thread, before or after it is stored. */
+        let cut: { table: string; hasLanded: boolean; hit: () => void } | null = null;
+        const dieAt = async (table: string, hasLanded: boolean): Promise<void> => {
+          if (cut === null || cut.table !== table || cut.hasLanded !== hasLanded) return;
+          cut.hit();
+          // A dead thread hears nothing any more.
+          await new Promise(() => {});
+        };
+        const options: RigOptions = {
+          limits: { sinkBatchRowsMax: rowsMax },
+          beforeInsert: ({ table }) => dieAt(table, false),
+          afterInsert: ({ table }) => dieAt(table, true),
+        };
+        await withRig(options, async (rig) => {
+          const sent = new Set<string>();
+          let end = 0;
+          let at = noon;
+          let sink = await rig.startSink();
+          for (const now of steps) {
+            if (now.type === 'append') {
+              const batch = now.ids.map((id) => ({ id: `e${id}`, ingestMs: ++at }));
+              for (const { id } of batch) sent.add(id);
+              await rig.append(batch);
+              end += batch.length;
+            } else if (now.type === 'restart') {
+              sink = await rig.startSink();
+            } else {
+              if (sink.canRead) sink.read(100);
+              if (sink.recordsHeld === 0) continue;
+              if (now.type === 'store') {
+                await sink.store();
+                continue;
+              }
+              const died = new Promise<void>((hit) => {
+                cut = { ...now, hit };
+              });
+              await Promise.race([sink.store(), died]);
+              cut = null;
+              sink = await rig.startSink();
+            }
+          }
+          await drain(sink, end);
+          const totals = await auditLedger(rig.store, rig.epoch, [end]);
+          assert.equal(totals.rows, sent.size);
+          const stored = (await eventsOf(rig.store, true)).map(({ id }) => id);
+          assert.deepEqual(stored.sort(), [...sent].sort());
+        });
+      },
+    ),
+    { numRuns: 15 },
+  );
+});
