@@ -4,7 +4,7 @@
 
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ChdbSession, loadEmbeddedEngine } from '../src/store/chdb_engine.ts';
+import { Session } from 'chdb';
 import { createTables, eventColumns, msPerHour } from '../src/store/schema.ts';
 import { EventBatch } from './support/event_batch.ts';
 import { answerRequests } from './support/helper.ts';
@@ -48,8 +48,7 @@ export interface InsertReply {
 /** chDB's own default is the engine's: more rows in one text are cut into several blocks. */
 const settings = 'max_insert_block_size = 1048576';
 const columns = eventColumns.map(({ name }) => name);
-const chdb = await loadEmbeddedEngine();
-let session: ChdbSession | null = null;
+let session: Session | null = null;
 let blocks: (string | Buffer)[] = [];
 let preparedRows = 0;
 let folder = '';
@@ -57,7 +56,7 @@ let folder = '';
 async function answer(request: InsertRequest): Promise<InsertReply> {
   switch (request.type) {
     case 'open': {
-      session = new chdb.Session(request.path);
+      session = new Session(request.path);
       for (const statement of createTables) session.query(statement);
       folder = join(request.path, 'bench-rows');
       return { rows: 0, seconds: 0, cpu_s: 0 };
@@ -74,7 +73,7 @@ async function answer(request: InsertRequest): Promise<InsertReply> {
   }
 }
 
-function opened(): ChdbSession {
+function opened(): Session {
   if (session === null) throw new Error('the database is not open');
   return session;
 }

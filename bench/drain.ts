@@ -15,7 +15,8 @@ import { median, ratio } from './support/median.ts';
 import { type BenchOptions, readOptions } from './support/options.ts';
 import { cpuSeconds, memoryUsage, untilQuiet } from './support/process_usage.ts';
 import { finish, print, printHead, printTable } from './support/report.ts';
-import { newDataDir, pidOf, startService } from './support/service.ts';
+import { runMain } from './support/run.ts';
+import { endService, newDataDir, pidOf, startService } from './support/service.ts';
 
 const numbers = {
   events: { description: 'events of the backlog', default: 200_000, defaultSaved: 1_000_000, min: 1 },
@@ -121,7 +122,7 @@ async function measure(index: number, options: Options): Promise<Round> {
       stages[stage] = partOf(reply);
     }
   } finally {
-    await service.dispose();
+    await endService(service);
     rmSync(scratchDir, { recursive: true, force: true });
   }
   const { read = nothing, encode = nothing, insert = nothing } = stages;
@@ -189,4 +190,4 @@ function report(
   finish({ bench: 'drain', method, rounds, medians, ratios, aims, faults }, machine, options);
 }
 
-await main(process.argv.slice(2));
+await runMain(main);

@@ -10,7 +10,9 @@ import { median, ratio } from './support/median.ts';
 import { type BenchOptions, readOptions } from './support/options.ts';
 import { cpuSeconds, memoryUsage, untilQuiet } from './support/process_usage.ts';
 import { finish, print, printHead, printTable } from './support/report.ts';
-import { pidOf, startService, untilStored } from './support/service.ts';
+import { runMain } from './support/run.ts';
+import { endService, pidOf, startService, untilStored } from './support/service.ts';
+
 import { hasLagGrown, type Sample, StatsSampler } from './support/stats_sampler.ts';
 import { runWrk, type WrkResult, wrkVersion } from './support/wrk.ts';
 
@@ -92,7 +94,7 @@ async function main(argv: readonly string[]): Promise<void> {
       }
     }
   } finally {
-    for (const service of services) await service.dispose();
+    for (const service of services) await endService(service);
     await bare.end();
   }
   report(rounds, method, machine, options);
@@ -278,4 +280,4 @@ function report(
   finish({ bench: 'ingest', method, rounds, medians, ratios, aims, faults }, machine, options);
 }
 
-await main(process.argv.slice(2));
+await runMain(main);

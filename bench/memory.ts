@@ -10,7 +10,8 @@ import { describeMachine } from './support/machine.ts';
 import { type BenchOptions, readOptions } from './support/options.ts';
 import { type MemoryUsage, memoryUsage, untilQuiet } from './support/process_usage.ts';
 import { finish, print, printHead, printTable } from './support/report.ts';
-import { pidOf, startService, untilStored } from './support/service.ts';
+import { runMain } from './support/run.ts';
+import { endService, pidOf, startService, untilStored } from './support/service.ts';
 
 const numbers = {
   events: { description: 'events sent to each role', default: 200_000, defaultSaved: 5_000_000, min: 1 },
@@ -100,7 +101,7 @@ async function measure(role: Role, options: Options): Promise<Round> {
       faults,
     };
   } finally {
-    await service.dispose();
+    await endService(service);
     await sender.end();
   }
 }
@@ -191,4 +192,4 @@ function report(
   finish({ bench: 'memory', method, rounds, medians, ratios: {}, aims, faults }, machine, options);
 }
 
-await main(process.argv.slice(2));
+await runMain(main);

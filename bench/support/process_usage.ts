@@ -17,7 +17,7 @@ export function cpuSeconds(pid: number): number {
 
 /** Memory of a process, MiB. */
 export interface MemoryUsage {
-  /** Resident now: anonymous + file-backed (the program, lmdb's map) + shared memory (the rings). */
+  /** Resident now: anonymous (heaps, rings, the engine's memory) + file-backed (programs, lmdb's map) + shared. */
   readonly rss: number;
   readonly anonymous: number;
   readonly file: number;

@@ -9,7 +9,7 @@ export function newDataDir(options: BenchOptions<string>): string {
   return mkdtempSync(join(options.dir, 'ess-bench-'));
 }
 
-/** Starts `ess --role ROLE` with the bench's further flags. `dispose` ends it and removes its data. */
+/** Starts `ess --role ROLE` with the bench's further flags; `endService` ends it. */
 export function startService(
   role: 'all' | 'ingest' | 'sink',
   options: BenchOptions<string>,
@@ -21,6 +21,15 @@ export function startService(
 
 export function pidOf(service: EssProcess): number {
   return service.child.pid ?? -1;
+}
+
+/** Stops it in order, so that nothing stays in memory files either, and removes its data. */
+export async function endService(service: EssProcess): Promise<void> {
+  try {
+    await service.end('SIGTERM');
+  } finally {
+    await service.dispose();
+  }
 }
 
 /** How often the store's progress is looked at, ms: the resolution of a drain's end. */

@@ -19,7 +19,7 @@ export interface EventFault {
   readonly message: string;
   /** The member at fault, if it is one. */
   readonly field?: string;
-  /** Byte position in the event, for malformed JSON. */
+  /** Byte position, for malformed JSON: in the event, or from where the caller counts. */
   readonly position?: number;
 }
 
@@ -48,8 +48,17 @@ export class EventParser {
     this.#limits = limits;
   }
 
-  /** Parses `bytes` from `start` to `end`; null when it is a valid event, which the fields then describe. */
-  parse(bytes: Buffer, start: number, end: number, ingestTimeMs: number): EventFault | null {
+  /**
+   * Parses `bytes` from `start` to `end`; null when it is a valid event, which the fields then describe. Positions in
+   * faults are counted from `origin`.
+   */
+  parse(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    ingestTimeMs: number,
+    origin: number = start,
+  ): EventFault | null {
     if (end - start > this.#limits.eventBytesMax) {
       return {
         code: 'too_large',
@@ -68,13 +77,13 @@ export class EventParser {
       return {
         code: 'malformed_json',
         message: 'the event is not valid UTF-8',
-        position: utf8ErrorAt(slice),
+        position: start - origin + utf8ErrorAt(slice),
       };
     let value: unknown;
     try {
       value = JSON.parse(slice.toString());
     } catch {
-      const position = Math.max(0, findJsonError(bytes, start, end));
+      const position = start - origin + Math.max(0, findJsonError(bytes, start, end));
       return { code: 'malformed_json', message: `not valid JSON at byte ${position}`, position };
     }
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -64,6 +64,22 @@ export function sendProblem(
   );
 }
 
+/** Answers HEAD: status and headers as GET would get them, but no body, which would pass for the next answer. */
+export function sendHead(
+  response: HttpResponse,
+  status: number,
+  contentType: string,
+  bodyBytes: number,
+  headers: Readonly<Record<string, string>>,
+): void {
+  response.cork(() => {
+    if (status !== 200) response.writeStatus(statusLine(status));
+    response.writeHeader('content-type', contentType);
+    for (const name in headers) response.writeHeader(name, headers[name] ?? '');
+    response.endWithoutBody(bodyBytes);
+  });
+}
+
 /** Bodies up to this size are given to the socket in one go. */
 const chunkBytes = 256 * 1024;
 

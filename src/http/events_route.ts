@@ -393,7 +393,11 @@ export class EventsRoute {
 function readQuery(query: string): { readonly ack: AckLevel | null; readonly wantsIds: boolean } | string {
   let ack: AckLevel | null = null;
   let wantsIds = false;
+  const seen = new Set<string>();
   for (const [name, value] of new URLSearchParams(query)) {
+    // Two acks would ask for two promises: taking either would break the other.
+    if (seen.has(name)) return `parameter "${name}" is given twice`;
+    seen.add(name);
     if (name === 'ack') {
       const level = ackLevels.find((candidate) => candidate === value);
       if (level === undefined) return `ack must be one of ${ackLevels.join(', ')}, not "${value}"`;

@@ -7,8 +7,8 @@ import uws, {
   type us_listen_socket,
   type us_socket,
 } from 'uWebSockets.js';
-import { EssError } from '../errors.ts';
-import { sendLarge, sendProblem } from './answer.ts';
+import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts';
+import { problemType, sendHead, sendLarge, sendProblem } from './answer.ts';
 import type { EventsRoute } from './events_route.ts';
 
 /** What a GET gets; the same shape wherever it is made. */
@@ -19,14 +19,14 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A GET request, copied out of uWebSockets.js before its request object dies. */
+/** A GET or HEAD request, copied out of uWebSockets.js before its request object dies. */
 export interface GetRequest {
   readonly path: string;
   readonly query: string;
   readonly accept: string;
 }
 
-/** Answers GET requests of one path. */
+/** Answers GET requests of one path, and HEAD, of which the body is left out. */
 export type GetHandler = (request: GetRequest) => Promise<Answer>;
 
 export interface ServerOptions {
@@ -93,32 +93,44 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
   const handler =
     options.gets.get(path) ?? (path.startsWith('/events/') ? options.gets.get('/events/') : undefined);
   const isEvents = path === '/events' || path === '/events/';
-  if (handler === undefined && !isEvents) {
-    sendProblem(response, 'not_found', `there is no ${path}`);
-    return;
-  }
-  if (method !== 'get' || handler === undefined) {
-    const allow = [...(handler === undefined ? [] : ['GET']), ...(isEvents ? ['POST'] : [])].join(', ');
-    sendProblem(response, 'method_not_allowed', `${path} takes ${allow}`, { headers: { allow } });
-    return;
-  }
-  const get = { path, query: request.getQuery() ?? '', accept: request.getHeader('accept') };
   let isGone = false;
   response.onAborted(() => {
     isGone = true;
   });
-  handler(get).then(
-    ({ status, contentType, body, headers = {} }) => {
-      if (isGone) return;
-      const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-      sendLarge(response, status, contentType, bytes, headers, () => isGone);
-    },
-    (error: unknown) => {
-      if (isGone) return;
-      const code = error instanceof EssError ? error.code : 'internal';
-      const detail = error instanceof Error ? error.message : String(error);
-      const isBusy = error instanceof EssError && error.canRetry;
-      sendProblem(response, code, detail, isBusy ? { headers: { 'retry-after': '1' } } : {});
-    },
-  );
+  const send = ({ status, contentType, body, headers = {} }: Answer): void => {
+    if (isGone) return;
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    if (method === 'head') sendHead(response, status, contentType, bytes.length, headers);
+    else sendLarge(response, status, contentType, bytes, headers, () => isGone);
+  };
+  if (handler === undefined && !isEvents) {
+    send(problemAnswer('not_found', `there is no ${path}`));
+    return;
+  }
+  if ((method !== 'get' && method !== 'head') || handler === undefined) {
+    const methods = [...(handler === undefined ? [] : ['GET', 'HEAD']), ...(isEvents ? ['POST'] : [])];
+    const allow = methods.join(', ');
+    send(problemAnswer('method_not_allowed', `${path} takes ${allow}`, { allow }));
+    return;
+  }
+  const get = { path, query: request.getQuery() ?? '', accept: request.getHeader('accept') };
+  handler(get).then(send, (error: unknown) => {
+    const code = error instanceof EssError ? error.code : 'internal';
+    const detail = error instanceof Error ? error.message : String(error);
+    const isBusy = error instanceof EssError && error.canRetry;
+    send(problemAnswer(code, detail, isBusy ? { 'retry-after': '1' } : {}));
+  });
+}
+
+function problemAnswer(
+  code: ErrorCode,
+  detail: string,
+  headers: Readonly<Record<string, string>> = {},
+): Answer {
+  return {
+    status: errorKinds[code].status,
+    contentType: problemType,
+    body: problemJson(code, detail),
+    headers,
+  };
 }

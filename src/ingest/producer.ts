@@ -177,6 +177,7 @@ export class Producer {
         from = 0;
         to = body.length;
       }
+      const origin = from;
       while (from < to && isJsonSpace(body[from])) from += 1;
       while (to > from && isJsonSpace(body[to - 1])) to -= 1;
       const ack = ackOf(flags);
@@ -190,7 +191,8 @@ export class Producer {
         return;
       }
       if (type === requestTypes.json && body[from] !== 0x5b) {
-        this.#takeSingle({ ack, slot, generation, takenUs, startedUs }, ingestTimeMs, body, from, to);
+        const request = { ack, slot, generation, takenUs, startedUs };
+        this.#takeSingle(request, ingestTimeMs, body, from, to, origin);
         return;
       }
       const ranges: number[] = [];
@@ -199,9 +201,10 @@ export class Producer {
       };
       if (type === requestTypes.ndjson) splitLines(body, from, to, visit);
       else {
-        const position = splitArray(body, from, to, visit);
-        if (position >= 0) {
+        const brokenAt = splitArray(body, from, to, visit);
+        if (brokenAt >= 0) {
           counters.add('events_rejected');
+          const position = from - origin + brokenAt;
           const extras = { position };
           this.#answerProblem(
             slot,
@@ -232,11 +235,12 @@ export class Producer {
     body: Buffer,
     start: number,
     end: number,
+    origin: number,
   ): void {
     const { counters, answers } = this.#parts;
     const parser = this.#parser;
     const { ack, slot, generation, takenUs, startedUs } = request;
-    const fault = parser.parse(body, start, end, ingestTimeMs);
+    const fault = parser.parse(body, start, end, ingestTimeMs, origin);
     if (fault !== null) {
       counters.add('events_rejected');
       this.#answerFault(slot, generation, fault);

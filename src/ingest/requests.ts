@@ -78,9 +78,10 @@ export function batchAnswer(batch: BatchRequest): { readonly status: number; rea
   const answer: Record<string, unknown> = { accepted, rejected: batch.errors.length, errors: listed };
   if (listed.length < batch.errors.length) answer['errors_omitted'] = batch.errors.length - listed.length;
   if (batch.wantsIds) {
-    const ids: (string | null)[] = [];
+    // Every event of the request is either accepted or among the errors.
+    const ids = Array.from({ length: accepted + batch.errors.length }, (): string | null => null);
     for (const [i, index] of batch.indexes.entries()) ids[index] = batch.ids[i] ?? null;
-    answer['ids'] = Array.from(ids, (id) => id ?? null);
+    answer['ids'] = ids;
   }
   return { status, body: JSON.stringify(answer) };
 }

@@ -3,7 +3,7 @@
 // with it. (chDB's own connection leaves settings behind on one shared session, and binds the parameters of all
 // threads in one slot of the process: https://github.com/chdb-io/chdb-node, index.js, globalParamChain.)
 //
-//   request -> new session -> SET settings, param_<name> -> statement, on a libuv thread -> close session
+//   request -> through the gate -> new session -> SET settings, param_<name> -> statement, on a libuv thread -> close session
 //   INSERT with a body -> spool file -> INSERT ... FROM INFILE '<file>' -> remove the file
 //   blocking read      -> SELECT ... INTO OUTFILE '<file>' on the calling thread -> read and remove the file
 
@@ -11,7 +11,8 @@ import { mkdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { type createClient, parseError } from '@clickhouse/client';
 import { EssError } from '../errors.ts';
-import { type ChdbModule, type ChdbSession, loadEmbeddedEngine } from './chdb_engine.ts';
+import { type ChdbModule, type ChdbSession, type EmbeddedEngine, loadEmbeddedEngine } from './chdb_engine.ts';
+import type { EngineGate } from './engine_gate.ts';
 import { formatQueryParam, quoteLiteral } from './query_params.ts';
 import { Spool } from './spool.ts';
 import { StoreError } from './store.ts';
@@ -34,11 +35,14 @@ const formatClause = /\sFORMAT\s+(\w+)\s*$/i;
 
 export class ChdbConnection implements Connection {
   readonly #chdb: ChdbModule;
+  readonly #gate: EngineGate;
   readonly #path: string;
   readonly #blocking: boolean;
   readonly #spool: Spool;
   /** Keeps the engine up between requests: it would shut down with its last session. */
-  readonly #root: ChdbSession;
+  #root: ChdbSession;
+  /** The gate's generation in which #root was opened. */
+  #generation: number;
   /** Statements that the engine is still running, also those whose caller has given up; none of them rejects. */
   readonly #running = new Set<Promise<void>>();
   #isClosed = false;
@@ -48,17 +52,23 @@ export class ChdbConnection implements Connection {
    * open. `blocking` runs statements on the calling thread (see OpenOptions in client.ts).
    */
   static async open(path: string, blocking: boolean): Promise<ChdbConnection> {
-    const chdb = await loadEmbeddedEngine();
+    const engine = await loadEmbeddedEngine();
     mkdirSync(path, { recursive: true });
-    const root = withEngineErrors(() => new chdb.Session(path));
-    return new ChdbConnection(chdb, path, blocking, root);
+    await engine.gate.enter();
+    try {
+      return new ChdbConnection(engine, path, blocking);
+    } finally {
+      engine.gate.leave();
+    }
   }
 
-  private constructor(chdb: ChdbModule, path: string, blocking: boolean, root: ChdbSession) {
+  private constructor({ chdb, gate }: EmbeddedEngine, path: string, blocking: boolean) {
     this.#chdb = chdb;
+    this.#gate = gate;
     this.#path = path;
     this.#blocking = blocking;
-    this.#root = root;
+    this.#generation = gate.generation;
+    this.#root = this.#newSession();
     this.#spool = new Spool(path);
     this.#spool.removeStale();
   }
@@ -98,9 +108,15 @@ export class ChdbConnection implements Connection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     await Promise.all(this.#running);
-    this.#root.close();
-    // Session.close() puts a close off while any statement runs on this thread, also one of another connection.
-    await this.#chdb.drainPending();
+    await this.#gate.enter();
+    try {
+      if (this.#gate.generation === this.#generation) this.#root.close();
+      else forget(this.#root);
+      // Session.close() puts a close off while any statement runs on this thread, also one of another connection.
+      await this.#chdb.drainPending();
+    } finally {
+      this.#gate.leave();
+    }
   }
 
   async #insert(params: RequestParams, values: string | Readable): Promise<void> {
@@ -144,39 +160,60 @@ export class ChdbConnection implements Connection {
     isBlocking: boolean,
     afterwards: () => void = () => {},
   ): Promise<Buffer> {
-    let session: ChdbSession | null = null;
-    const finish = (): void => {
-      session?.close();
+    if (this.#isClosed || params.abort_signal?.aborted === true) {
       afterwards();
-    };
-    try {
-      if (this.#isClosed) throw new StoreError(0, 'refused', 'the embedded store is closed');
-      if (params.abort_signal?.aborted === true) throw givenUp();
-      session = withEngineErrors(() => new this.#chdb.Session(this.#path));
-      configure(session, params);
-      if (isBlocking) {
-        withEngineErrors(session.query.bind(session, statement, defaultFormat));
-        finish();
-        return Buffer.alloc(0);
-      }
-    } catch (error) {
-      finish();
-      throw error;
+      throw this.#isClosed ? new StoreError(0, 'refused', 'the embedded store is closed') : givenUp();
     }
-    const answer = session.queryAsync(statement, { format: defaultFormat }).then(
-      (result) => {
-        const bytes = result.bytes();
-        return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      },
-      (error: unknown) => {
-        throw engineError(error);
-      },
-    );
-    const finished = answer.then(finish, finish);
+    const answer = this.#runInside(params, statement, isBlocking);
+    const finished = answer.then(afterwards, afterwards);
     this.#running.add(finished);
     void finished.then(() => this.#running.delete(finished));
     return unlessGivenUp(answer, params.abort_signal);
   }
+
+  async #runInside(params: RequestParams, statement: string, isBlocking: boolean): Promise<Buffer> {
+    await this.#gate.enter();
+    try {
+      this.#renewRoot();
+      const session = this.#newSession();
+      try {
+        configure(session, params);
+        if (!isBlocking) return bytesOf(await session.queryAsync(statement, { format: defaultFormat }));
+        session.query(statement, defaultFormat);
+        return Buffer.alloc(0);
+      } finally {
+        session.close();
+      }
+    } catch (error) {
+      throw engineError(error);
+    } finally {
+      // Not before closes that other requests of this thread had put off until now.
+      setImmediate(() => this.#gate.leave());
+    }
+  }
+
+  #newSession(): ChdbSession {
+    return withEngineErrors(() => new this.#chdb.Session(this.#path));
+  }
+
+  /** Opens another root where a thread that has ended took the last one with it; the engine starts anew by that. */
+  #renewRoot(): void {
+    if (this.#gate.generation === this.#generation) return;
+    forget(this.#root);
+    this.#generation = this.#gate.generation;
+    this.#root = this.#newSession();
+  }
+}
+
+/** Drops a session whose connection is gone. To close it could close a new connection at the same address. */
+function forget(session: ChdbSession): void {
+  session.connection = null;
+  session.close();
+}
+
+function bytesOf(result: Awaited<ReturnType<ChdbSession['queryAsync']>>): Buffer {
+  const bytes = result.bytes();
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** A statement up to its FORMAT clause, and the format; null if the statement does not end in one. */
@@ -202,12 +239,10 @@ function configure(session: ChdbSession, params: RequestParams): void {
     parts.push(`param_${checkedName(param)} = ${quoteLiteral(formatQueryParam(value))}`);
   if (parts.length === 0) return;
   const statement = `SET ${parts.join(', ')}`;
-  withEngineErrors(() => {
-    const bytes = Buffer.byteLength(statement);
-    if (bytes >= queryBytesMax) session.query(`SET max_query_size = ${bytes + 1}`);
-    // On the calling thread: it takes a tenth of a millisecond, less than the way to a libuv thread and back.
-    session.query(statement);
-  });
+  const bytes = Buffer.byteLength(statement);
+  if (bytes >= queryBytesMax) session.query(`SET max_query_size = ${bytes + 1}`);
+  // On the calling thread: it takes a tenth of a millisecond, less than the way to a libuv thread and back.
+  session.query(statement);
 }
 
 /** Names are the only part of SET that is not quoted. */

@@ -18,7 +18,7 @@ import { after, before, describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { TupleParam } from '@clickhouse/client';
 import fc from 'fast-check';
-import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
+import { pinEmbeddedEngine, whileEngineIdle } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import { formatQueryParam } from '../../src/store/query_params.ts';
 import { Spool } from '../../src/store/spool.ts';
@@ -163,6 +163,44 @@ describe('embedded store', () => {
         { worker: 2, ...each },
       ],
     );
+  });
+
+  test('workers may end in every way while others are in the middle of statements', async () => {
+    const start = (ending: string): Worker =>
+      new Worker(new URL('./reads.worker.js', import.meta.url), {
+        workerData: { path, ending },
+        stderr: true,
+      });
+    const steady = start('when told');
+    const steadyEnd = once(steady, 'exit');
+    let reads = 0;
+    let isOver = false;
+    const ownReads = (async () => {
+      for (; !isOver; reads += 1)
+        assert.deepEqual(await store.rows('SELECT sum(number) AS s FROM numbers(100000)'), [
+          { s: '4999950000' },
+        ]);
+    })();
+
+    for (let round = 0; round < 3; round += 1) {
+      for (const ending of ['by itself, store open', 'closed', 'process.exit']) {
+        const [code] = await once(start(ending), 'exit');
+        assert.equal(code, 0, ending);
+      }
+      const failing = start('uncaught error');
+      const [[error], [code]] = await Promise.all([once(failing, 'error'), once(failing, 'exit')]);
+      assert.deepEqual([error.code, code], ['thrown on purpose', 1]);
+      const endless = start('when told');
+      await once(endless, 'message');
+      await whileEngineIdle(() => endless.terminate());
+    }
+
+    isOver = true;
+    await ownReads;
+    steady.postMessage('end');
+    assert.deepEqual(await steadyEnd, [0]);
+    assert.ok(reads > 0);
+    assert.deepEqual(await store.rows('SELECT 1 AS x'), [{ x: 1 }]);
   });
 
   test('parameters are written exactly as the client writes them into a URL', () => {

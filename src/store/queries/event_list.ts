@@ -51,9 +51,10 @@ export async function listEvents(
     const found = await candidates.read(limit + 1 - events.length);
     if (found.length === 0) return { events, next: null };
     for (let start = 0; start < found.length; ) {
-      const averageBytes = events.length === 0 ? 0 : bytes / events.length;
-      const count = averageBytes === 0 ? firstFetch : Math.ceil((pageBytesMax - bytes) / averageBytes);
-      const some = found.slice(start, start + Math.min(count, fetchMax));
+      // What the page still takes by the average so far; at least one, which may be what is one too many.
+      const fitting = bytes === 0 ? firstFetch : Math.ceil(((pageBytesMax - bytes) * events.length) / bytes);
+      const count = Math.max(1, Math.min(fitting, fetchMax));
+      const some = found.slice(start, start + count);
       start += some.length;
       for (const row of await fetchEvents(session, some)) {
         if (events.length === limit || bytes >= pageBytesMax) return { events, next: events.at(-1) ?? null };

@@ -1,0 +1,67 @@
+// The reader thread as piscina runs it.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Piscina } from 'piscina';
+import type { ReadAnswer, ReadRequest } from '../../../src/store/queries/handle.ts';
+import { bodyText, Fixture, type ListJson, problemOf } from './fixture.ts';
+
+describe('a reader thread', () => {
+  let fixture: Fixture;
+  let readers: Piscina<ReadRequest, ReadAnswer>;
+  before(async () => {
+    fixture = await Fixture.open();
+    readers = new Piscina({
+      filename: fileURLToPath(new URL('./read.worker.js', import.meta.url)),
+      minThreads: 2,
+      maxThreads: 2,
+      workerData: { target: fixture.target, timeoutMs: 60_000 },
+    });
+  });
+  after(async () => {
+    await readers.close();
+    await fixture.close();
+  });
+
+  const read = async (path: string, query = '', accept = ''): Promise<ReadAnswer> =>
+    readers.run({ path, query, accept });
+
+  test('answers small and large reads while rows come in on another thread', async () => {
+    const filler = 'é'.repeat(5000);
+    for (let part = 0; part < 5; part += 1) {
+      const rows = Array.from({ length: 100 }, (_, i) => ({
+        id: `${part}-${i}`,
+        body: JSON.stringify({ id: `${part}-${i}`, filler }),
+      }));
+      await fixture.insert(rows);
+      const answers = await Promise.all([
+        read('/events/', 'limit=10000'),
+        read(`/events/${part}-7`),
+        read('/events/statistics', 'group_by=id&limit=1000'),
+        read('/events/', 'limit=10000', 'application/x-ndjson'),
+        read('/events/statistics', 'group_by=id&limit=1000', 'text/csv'),
+      ]);
+      assert.deepEqual(
+        answers.map((answer) => answer.status),
+        [200, 200, 200, 200, 200],
+      );
+      const [list, one, statistics, lines, table] = answers.map(bodyText);
+      const { events } = JSON.parse(list ?? '') as ListJson;
+      assert.equal(events.length, (part + 1) * 100);
+      assert.deepEqual(
+        new Set(events.map((event) => (event.event as { filler: string }).filler)),
+        new Set([filler]),
+      );
+      assert.equal((JSON.parse(one ?? '') as { id: string }).id, `${part}-7`);
+      assert.equal((JSON.parse(statistics ?? '') as { total: { count: number } }).total.count, events.length);
+      assert.equal(lines?.split('\n').length, events.length + 1);
+      assert.equal(table?.split('\r\n').length, events.length + 2);
+    }
+  });
+
+  test('answers bad requests like any other', async () => {
+    assert.equal(problemOf(await read('/events/nobody')).code, 'not_found');
+    assert.equal(problemOf(await read('/events/', 'limit=x')).parameter, 'limit');
+  });
+});
