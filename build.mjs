@@ -31,7 +31,8 @@ const flat = (file) =>
     .replaceAll('/', '.');
 
 const entryPoints = { ess: 'src/main.ts' };
-for (const file of filesBelow('src', '.worker.ts').sort()) entryPoints[file.replace(/^.*\/|\.ts$/g, '')] = file;
+for (const file of filesBelow('src', '.worker.ts').sort())
+  entryPoints[file.replace(/^.*\/|\.ts$/g, '')] = file;
 if (forTests) {
   for (const file of [...filesBelow('test', '.test.ts'), ...filesBelow('test', '.worker.ts')]) {
     entryPoints[file.endsWith('.worker.ts') ? file.replace(/^.*\/|\.ts$/g, '') : flat(file)] = file;
@@ -41,7 +42,8 @@ if (forTests) {
 const benchFiles = withBenches ? readdirSync('bench').map((name) => `bench/${name}`) : [];
 for (const file of benchFiles.filter((name) => name.endsWith('.ts'))) entryPoints[flat(file)] = file;
 
-for (const [name, file] of Object.entries(entryPoints)) if (!file.includes(values.only)) delete entryPoints[name];
+for (const [name, file] of Object.entries(entryPoints))
+  if (!file.includes(values.only)) delete entryPoints[name];
 
 rmSync(outdir, { recursive: true, force: true });
 await build({

@@ -1,8 +1,11 @@
-// The outermost part of every bench: a mistake on the command line is one line and exit code 2.
+// The outermost part of every bench: a mistake on the command line is one line and exit code 2, and an interrupt ends
+// it by way of the exit handlers, which clean up (service.ts).
 
 import { EssError } from '../../src/errors.ts';
 
 export async function runMain(main: (argv: readonly string[]) => Promise<void>): Promise<void> {
+  process.once('SIGINT', () => process.exit(130));
+  process.once('SIGTERM', () => process.exit(143));
   try {
     await main(process.argv.slice(2));
   } catch (error) {

@@ -1,22 +1,35 @@
 // An `ess` to be measured, in a new data directory that goes away with it.
 
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { EssProcess, type StatsJson } from '../../test/support/ess_process.ts';
 import type { BenchOptions } from './options.ts';
 
+const services = new Set<EssProcess>();
+const dataDirs = new Set<string>();
+
+// However the bench ends, an interrupt included: no service goes on alone, and no gigabytes stay behind.
+process.once('exit', () => {
+  for (const service of services) service.child.kill('SIGKILL');
+  for (const dir of dataDirs) rmSync(dir, { recursive: true, force: true });
+});
+
 export function newDataDir(options: BenchOptions<string>): string {
-  return mkdtempSync(join(options.dir, 'ess-bench-'));
+  const dir = mkdtempSync(join(options.dir, 'ess-bench-'));
+  dataDirs.add(dir);
+  return dir;
 }
 
 /** Starts `ess --role ROLE` with the bench's further flags; `endService` ends it. */
-export function startService(
+export async function startService(
   role: 'all' | 'ingest' | 'sink',
   options: BenchOptions<string>,
   flags: Readonly<Record<string, string | number>> = {},
   dataDir: string = newDataDir(options),
 ): Promise<EssProcess> {
-  return EssProcess.start({ flags: { role, ...flags, ...options.ess }, dataDir });
+  const service = await EssProcess.start({ flags: { role, ...flags, ...options.ess }, dataDir });
+  services.add(service);
+  return service;
 }
 
 export function pidOf(service: EssProcess): number {
@@ -29,6 +42,7 @@ export async function endService(service: EssProcess): Promise<void> {
     await service.end('SIGTERM');
   } finally {
     await service.dispose();
+    services.delete(service);
   }
 }
 

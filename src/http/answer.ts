@@ -76,7 +76,9 @@ export function sendHead(
     if (status !== 200) response.writeStatus(statusLine(status));
     response.writeHeader('content-type', contentType);
     for (const name in headers) response.writeHeader(name, headers[name] ?? '');
-    response.endWithoutBody(bodyBytes);
+    // Given the length as an argument, endWithoutBody would go on waiting for that body and never free the connection.
+    response.writeHeader('content-length', String(bodyBytes));
+    response.endWithoutBody();
   });
 }
 

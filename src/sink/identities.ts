@@ -123,6 +123,11 @@ export class Identities {
     return this.#count;
   }
 
+  /** Most identities held. */
+  get capacityMax(): number {
+    return this.#capacityMax;
+  }
+
   /** Every identity stored at or after this ingest time (epoch ms) is known here. */
   get completeSinceMs(): number {
     return this.#completeSinceMs;

@@ -137,9 +137,22 @@ export class PartitionSink {
     return this.#range.records === 0 ? Number.POSITIVE_INFINITY : this.#range.openedMs;
   }
 
+  /** True if there is a range that could be stored now. */
+  get canStore(): boolean {
+    return this.#isOpen && !this.isBusy && !this.isReplaying && this.#range.records > 0;
+  }
+
   /** True if the range should be stored without waiting for more. */
   get isFull(): boolean {
     return this.#range.isClosed;
+  }
+
+  /**
+   * True while a range that must be cut exactly as before is not wholly read: storing less of it would be another
+   * block beside the one that may have been sent.
+   */
+  get isReplaying(): boolean {
+    return this.#forcedLast >= 0 && !this.#range.isClosed;
   }
 
   /** True if a completed range still has to be committed. */
@@ -173,6 +186,7 @@ export class PartitionSink {
     const { log, store, board, counters, send } = this.#parts;
     const { partition } = this;
     const epoch = this.#epoch;
+    this.#forcedLast = -1;
     const intent = decodeIntent(position.metadata);
     if (intent === 'unknown') {
       throw new EssError('format_unknown', `the committed text "${position.metadata}" is of a newer format`);
@@ -233,7 +247,8 @@ export class PartitionSink {
     this.#range.reset(resume);
     this.#done = resume;
     this.#committed = position.offset;
-    this.#isCompleted = position.offset >= resume && position.metadata === '';
+    // A pending intent stays as it is until its range is stored: it is what the next start goes by.
+    this.#isCompleted = this.#forcedLast >= 0 || (position.offset >= resume && position.metadata === '');
     this.#doneAtMs = Date.now();
     board.set(partition, 'rows', totals.rows);
     board.set(partition, 'duplicates', totals.duplicates);
@@ -323,7 +338,9 @@ export class PartitionSink {
         range.isClosed =
           range.block.rows >= limits.sinkBatchRowsMax ||
           range.block.approximateBytes >= limits.sinkBatchBytesMax ||
-          range.records >= this.#recordsMax;
+          range.records >= this.#recordsMax ||
+          // Past this the first identities of the range itself would go, whose rows the store cannot tell of yet.
+          range.identitiesAdded >= identities.capacityMax;
       }
     }
     if (waited > 0) recorder.record('log_wait', waitMs * 1000, waited);
@@ -363,7 +380,7 @@ export class PartitionSink {
 
   /** Takes the range that was read and stores it; the next one can be read meanwhile. Never rejects. */
   async store(): Promise<void> {
-    if (this.#isStoring || this.#range.records === 0) throw new EssError('internal', 'nothing to store');
+    if (!this.canStore) throw new EssError('internal', 'there is no range to store');
     this.#isStoring = true;
     const range = this.#range;
     this.#range = this.#spare;
@@ -373,10 +390,10 @@ export class PartitionSink {
       await this.#store(range);
       this.#setCondition(null);
     } catch (error) {
-      if (!(error instanceof Stopped)) {
-        this.#isOpen = false;
+      // The range is not stored, so nothing after it may be: the ledger would have a gap.
+      this.#isOpen = false;
+      if (!(error instanceof Stopped))
         this.#setCondition(`partition ${this.partition} halted: ${describe(error)}`);
-      }
     } finally {
       this.#isStoring = false;
       const { records, firstIngestMs } = this.#range;

@@ -110,7 +110,9 @@ export class Sink {
     for (let i = 0; i < partitions.length; i += 1) {
       const partition = partitions[(i + this.#turn) % partitions.length];
       if (partition === undefined || !partition.canRead) continue;
-      if (held >= this.#limits.sinkBatchBytesMax * heldBlocksMax && partition.recordsHeld > 0) continue;
+      // A range that is sent again must become whole, whatever the bound is by now.
+      const isOverBound = held >= this.#limits.sinkBatchBytesMax * heldBlocksMax;
+      if (isOverBound && partition.recordsHeld > 0 && !partition.isReplaying) continue;
       const before = partition.bytesHeld;
       if (partition.read(turnBytes) > 0) isAnyRead = true;
       held += partition.bytesHeld - before;
@@ -123,7 +125,7 @@ export class Sink {
     const partitions = [...this.#partitions.values()];
     let storing = partitions.filter((partition) => partition.isStoring).length;
     const waiting = partitions
-      .filter((partition) => partition.recordsHeld > 0 && !partition.isBusy && partition.isOpen)
+      .filter((partition) => partition.canStore)
       .sort((a, b) => a.openedMs - b.openedMs);
     for (const partition of waiting) {
       if (storing >= storingMax) return;
@@ -151,7 +153,7 @@ export class Sink {
   #parkMs(nowMs: number): number {
     let wait = this.#isLogHere ? idleParkMs : statesEveryMs;
     for (const partition of this.#partitions.values()) {
-      if (partition.recordsHeld > 0 && !partition.isBusy) {
+      if (partition.canStore) {
         const lingerLeft = partition.openedMs + this.#limits.sinkLingerMs - nowMs;
         wait = Math.min(wait, Math.max(lingerLeft, this.#budget.waitMs(nowMs), 1));
       }
@@ -175,7 +177,8 @@ export class Sink {
     if (this.#starting.size > 0) return false;
     for (const partition of this.#partitions.values()) {
       if (partition.isBusy) return false;
-      if (partition.isOpen && (partition.recordsHeld > 0 || partition.isAwaitingCompletion)) return false;
+      // A replay that is not wholly read is left to the next start, with its intent.
+      if (partition.canStore || (partition.isOpen && partition.isAwaitingCompletion)) return false;
     }
     return true;
   }

@@ -45,8 +45,8 @@ export async function pinEmbeddedEngine(): Promise<void> {
 
 /**
  * Runs `action` while no thread is inside the engine; requests wait meanwhile. Whatever terminates a worker that may
- * have an embedded store (`worker.terminate()`, `piscina.destroy()`) has to be done in here. Workers that end by
- * themselves, by process.exit() or by an uncaught error need nothing.
+ * have an embedded store (`worker.terminate()`, `piscina.destroy()`) has to be done in here. Workers that end without
+ * a statement of their own under way need nothing, whether they have closed their store or not.
  */
 export async function whileEngineIdle<T>(action: () => Promise<T>): Promise<T> {
   return EngineGate.ofProcess().whileIdle(action);

@@ -15,7 +15,9 @@
 //   A request adds itself to `inside` before it reads `shut`, and a thread that ends adds itself to `shut` before it
 //   reads `inside`: whichever is second sees the other.
 //
-// worker.terminate() gives a thread no chance to shut the gate: whoever calls it uses `whileIdle`.
+// worker.terminate() gives a thread no chance to shut the gate: whoever calls it uses `whileIdle`. Nothing helps a thread
+// that calls process.exit() or fails with an uncaught error while statements of its own are running in libuv's pool:
+// the addon cannot deliver their results any more and aborts the process. Close the store first.
 
 import {
   getEnvironmentData,
@@ -117,7 +119,7 @@ export class EngineGate {
     process.on('exit', () => this.#end());
   }
 
-  /** Called as this thread's last JavaScript. Requests of its own can no longer leave: nobody waits for those. */
+  /** Called as this thread's last JavaScript. Requests of its own can no longer leave, so it waits for the others. */
   #end(): void {
     Atomics.store(this.#words, this.#ownState, threadState.ending);
     Atomics.add(this.#words, at.shut, 1);

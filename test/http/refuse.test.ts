@@ -160,30 +160,22 @@ describe('a refused POST /events', () => {
     );
   });
 
-  test('a body that grows a thousandfold is 413 in every encoding, and costs no more than the limit', async () => {
-    // 60 MB of spaces: a limit that did not hold would still find a valid event in them.
+  test('a body that grows a thousandfold is 413 in every encoding, and is not read past the limit', async () => {
+    // Spaces behind an event: without a limit there would be one to take.
     const bomb = Buffer.concat([Buffer.from('{"id":"bomb"}'), Buffer.alloc(60_000_000, ' ')]);
     const bodies = {
       gzip: zlib.gzipSync(bomb, { level: 9 }),
       br: zlib.brotliCompressSync(bomb, { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 1 } }),
       deflate: zlib.deflateSync(bomb, { level: 9 }),
     };
-    const { pid = 0 } = ess.child;
     for (const [encoding, body] of Object.entries(bodies)) {
       assert.ok(body.length < limits['http-body-bytes-max']);
-      const isWanted = await Promise.all(
-        Array.from({ length: 10 }, () =>
-          problemOf(ess.post(body, '', 'application/json', { 'content-encoding': encoding }), 'too_large'),
-        ),
-      );
-      assert.equal(isWanted.length, 10);
+      // Whoever reads to the end finds the second one broken.
+      for (const sent of [body, body.subarray(0, -20)]) {
+        const headers = { 'content-encoding': encoding };
+        await problemOf(ess.post(sent, '', 'application/json', headers), 'too_large');
+      }
     }
-    assert.ok(pid > 0);
-    // Thirty times 60 MB would be 1.8 GB if it were written out anywhere.
-    const { memory } = await ess.getJson<{
-      readonly memory: { readonly external: number; readonly arrayBuffers: number };
-    }>('/stats');
-    assert.ok(memory.arrayBuffers < 500e6);
   });
 
   test('decompression up to the limit is taken', async () => {
@@ -273,7 +265,6 @@ describe('a refused POST /events', () => {
       '/event',
       '/events%2F',
       '/Events',
-      '/events/../events',
       '/stats/',
       '/%00',
       '//events',

@@ -157,10 +157,17 @@ export class Rig {
     };
   }
 
-  /** A whole sink thread's loop over all partitions; `run` settles after `stop`. */
-  async loop(limits: Partial<SinkLoopLimits> = {}): Promise<Sink> {
+  /** Runs a whole sink thread's loop over all partitions for as long as `work` takes, then stops it in order. */
+  async whileLooping(work: () => Promise<void>, limits: Partial<SinkLoopLimits> = {}): Promise<void> {
     const parts = this.#parts(await this.#newConsumer(), limits);
-    return new Sink(parts, { ...this.#limits(limits) }, new Doorbell(createDoorbell()), true);
+    const sink = new Sink(parts, this.#limits(limits), new Doorbell(createDoorbell()), true);
+    const running = sink.run();
+    try {
+      await work();
+    } finally {
+      sink.stop();
+      await running;
+    }
   }
 
   async #newConsumer(): Promise<EmbeddedLogConsumer> {
@@ -242,7 +249,7 @@ function logOptions(folder: string, partitions: number) {
 export async function drain(sink: PartitionSink, end: number): Promise<void> {
   while (sink.isOpen && (sink.next < end || sink.recordsHeld > 0)) {
     if (sink.canRead) sink.read(1024 * 1024);
-    if (sink.recordsHeld > 0) await sink.store();
+    if (sink.canStore) await sink.store();
   }
   await sink.completeWhenIdle(Number.POSITIVE_INFINITY);
 }

@@ -27,9 +27,8 @@ parentPort?.postMessage('reading');
 if (ending === 'when told') await new Promise((resolve) => parentPort?.once('message', resolve));
 else await delay(50);
 
-if (ending === 'process.exit') process.exit(0);
-if (ending === 'uncaught error')
-  throw Object.assign(new Error('thrown on purpose'), { code: 'thrown on purpose' });
 isOver = true;
 await Promise.all(reads);
+if (ending === 'process.exit') process.exit(0);
+if (ending === 'uncaught error') throw Object.assign(new Error('thrown on purpose'), { code: 'thrown on purpose' });
 if (ending !== 'by itself, store open') await store.close();

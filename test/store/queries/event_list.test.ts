@@ -121,7 +121,7 @@ describe('a listing of events', () => {
         for (const id of ['x', 'y', 'z']) steady.push({ id: `${id}${i}`, source, timeMs });
     const identity = ({ source = '', id, timeMs = 0 }: TestRow): string => `${timeMs} ${source} ${id}`;
     for (const order of ['asc', 'desc']) {
-      for (const limit of [1, 7, 9, 100]) {
+      for (const limit of [5, 9, 100]) {
         await fixture.clear();
         await fixture.insert(steady);
         const events = await allPages({ order, limit }, async (page) => {

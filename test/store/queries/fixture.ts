@@ -117,6 +117,21 @@ export class Fixture {
     );
   }
 
+  /** Inserts many rows whose members are SQL expressions over `number`, 0 to count - 1, which is also the id. */
+  async insertSeries(
+    count: number,
+    { subject = "''", timeMs = `${noon}`, storeMs = `${noon}` },
+  ): Promise<void> {
+    await this.store.command(
+      `INSERT INTO events SELECT toInt32(intDiv(time_ms, 3600000)), '', toString(number), 'event', ${subject}, '',
+         fromUnixTimestamp64Milli(toInt64(${timeMs}) AS time_ms, 'UTC'),
+         fromUnixTimestamp64Milli({noon:Int64}, 'UTC'), fromUnixTimestamp64Milli(toInt64(${storeMs}), 'UTC'),
+         1, 'test', 0, number, 1000, '{}'
+       FROM numbers({count:UInt64})`,
+      { noon, count },
+    );
+  }
+
   async read(path: string, query = '', accept = ''): Promise<ReadAnswer> {
     return handleRead(this.store, { path, query, accept }, { timeoutMs: 60_000, nowMs });
   }

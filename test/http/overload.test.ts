@@ -1,0 +1,207 @@
+// More than there is room for: slots, bytes of bodies, rings. Each bound refuses with 503 and Retry-After, keeps
+// nothing of what it refused, and is free again afterwards.
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { EssProcess } from '../support/ess_process.ts';
+import {
+  assertProblem,
+  atRest,
+  jsonOf,
+  type Outcome,
+  outcomeOf,
+  problemOf,
+  type SingleAnswer,
+  statsUntil,
+} from './answers.ts';
+import { Connection, requestText } from './connection.ts';
+
+const KiB = 1024;
+
+describe('too much at once', () => {
+  let ess: EssProcess | null = null;
+
+  async function start(flags: Readonly<Record<string, string | number>>): Promise<EssProcess> {
+    ess = await EssProcess.start({ flags });
+    return ess;
+  }
+  afterEach(async () => {
+    await ess?.dispose();
+    ess = null;
+  });
+
+  /** A connection with a request whose body is not whole yet. */
+  async function slow(
+    running: EssProcess,
+    part: string,
+    wholeBytes: number,
+    path = '/events',
+  ): Promise<Connection> {
+    const connection = await Connection.open(running.url);
+    connection.send(requestText('POST', path, part, { 'content-length': String(wholeBytes) }));
+    return connection;
+  }
+
+  test('when every slot is taken new requests are refused, and taken again when one is free', async () => {
+    const running = await start({ 'slots-max': 4 });
+    const event = '{"id":"slot"}';
+    const holders = await Promise.all(
+      Array.from({ length: 4 }, () => slow(running, event.slice(0, 5), event.length)),
+    );
+    await statsUntil(running, ({ slots }) => slots.used === 4);
+    for (let i = 0; i < 10; i += 1) await problemOf(running.post('{"id":"refused"}'), 'overloaded');
+    // Reads need no slot, nor do refusals.
+    assert.equal((await fetch(`${running.url}/healthz`)).status, 200);
+    await problemOf(running.post('{}', '?x=1'), 'invalid_parameter');
+    holders[0]?.send(event.slice(5));
+    assert.equal((await holders[0]?.answer())?.status, 200);
+    assert.equal((await jsonOf<SingleAnswer>(running.post('{"id":"late"}'))).id, 'late');
+    for (const holder of holders.slice(1)) holder.send(event.slice(5));
+    for (const holder of holders.slice(1)) assert.equal((await holder.answer())?.status, 200);
+    for (const holder of holders) holder.destroy();
+    const { counters } = await atRest(running);
+    assert.equal(counters['events_accepted'], 5);
+    assert.equal(counters['requests_rejected_overloaded'], 10);
+  });
+
+  test('a slot whose client goes away in the middle of its body is free at once', async () => {
+    const running = await start({ 'slots-max': 4 });
+    const holders = await Promise.all(Array.from({ length: 4 }, () => slow(running, '{', 100)));
+    await statsUntil(running, ({ slots }) => slots.used === 4);
+    for (const holder of holders) holder.destroy();
+    const { slots } = await statsUntil(running, (stats) => stats.slots.used === 0);
+    assert.equal(slots.pending_bytes, 0);
+    await jsonOf(running.post('{}'));
+    assert.equal((await atRest(running)).counters['aborted_requests'], 4);
+  });
+
+  test('requests that wait for the store leave the other slots to the others', async () => {
+    const flags = {
+      'slots-max': 8,
+      'store-slots-percent': 50,
+      'sink-linger-ms': 60_000,
+      'http-deadline-ms': 60_000,
+    };
+    const running = await start(flags);
+    const waiting: Connection[] = [];
+    for (let i = 0; i < 4; i += 1) {
+      const connection = await Connection.open(running.url);
+      connection.send(requestText('POST', '/events?ack=store', `{"id":"waits-${i}"}`));
+      waiting.push(connection);
+    }
+    await statsUntil(running, ({ slots }) => slots.store_used === 4);
+    await problemOf(running.post('{"id":"fifth"}', '?ack=store'), 'overloaded');
+    assert.equal((await jsonOf<SingleAnswer>(running.post('{"id":"other"}'))).ack, 'log');
+    for (const connection of waiting) connection.destroy();
+    const stats = await statsUntil(running, ({ slots }) => slots.used === 0);
+    assert.equal(stats.slots.store_used, 0);
+    assert.equal(stats.conservation.accepted, 5);
+  });
+
+  test('bodies that are still arriving have a bound together, and what it refused is given back', async () => {
+    const running = await start({ 'http-pending-bytes-max': 1024 * KiB });
+    const halves: Connection[] = [];
+    const half = `{"x":"${'x'.repeat(400 * KiB)}`;
+    for (let i = 0; i < 2; i += 1) {
+      halves.push(await slow(running, half, half.length + 2));
+      await statsUntil(running, ({ slots }) => slots.pending_bytes === (i + 1) * half.length);
+    }
+    const third = await slow(running, half, half.length + 2);
+    const answer = await third.answer();
+    assert.ok(answer !== null);
+    const { status, headers, body } = answer;
+    assertProblem({ status, text: body, header: (name) => headers[name] ?? null }, 'overloaded');
+    third.destroy();
+    await statsUntil(running, ({ slots }) => slots.pending_bytes === 2 * half.length);
+    // A body that comes in one piece waits nowhere.
+    await jsonOf(running.post('{}'));
+    for (const connection of halves) {
+      connection.send('"}');
+      assert.equal((await connection.answer())?.status, 200);
+      connection.destroy();
+    }
+    assert.equal((await atRest(running)).counters['events_accepted'], 3);
+  });
+
+  test('a body that comes in very many pieces takes no more memory than its bytes', async () => {
+    const running = await start({ 'http-body-timeout-ms': 30_000 });
+    const rssBytes = async (): Promise<number> =>
+      (
+        await running.getJson<{ readonly memory: { readonly heapUsed: number; readonly external: number } }>(
+          '/stats',
+        )
+      ).memory.heapUsed;
+    const before = await rssBytes();
+    const connections: Connection[] = [];
+    const pieces = 2000;
+    for (let i = 0; i < 20; i += 1) connections.push(await slow(running, '{"x":"', pieces + 8));
+    for (let i = 0; i < pieces; i += 1) {
+      for (const { socket } of connections) socket.write('x');
+      // One piece must be on its way before the next, or they arrive as one.
+      if (i % 4 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await statsUntil(running, ({ slots }) => slots.pending_bytes === connections.length * (pieces + 6));
+    const grown = (await rssBytes()) - before;
+    console.log('grown', grown);
+    for (const connection of connections) connection.send('"}');
+    for (const connection of connections) assert.equal((await connection.answer())?.status, 200);
+    for (const connection of connections) connection.destroy();
+    await atRest(running);
+  });
+
+  test('when the rings are full requests are refused, and every event that was not is stored', async () => {
+    const flags = {
+      producers: 1,
+      'ring-bytes': 128 * KiB,
+      'http-body-bytes-max': 60 * KiB,
+      'group-bytes-max': 4 * KiB,
+    };
+    const running = await start(flags);
+    const outcomes: Outcome[] = [];
+    const clients = Array.from({ length: 32 }, async (_, client) => {
+      for (let i = 0; i < 20; i += 1) {
+        const event = { id: `ring-${client}-${i}`, x: 'x'.repeat(40 * KiB) };
+        const outcome = await outcomeOf(await running.post(JSON.stringify(event)));
+        outcomes.push(outcome);
+        if (outcome.status === 200) assert.equal((JSON.parse(outcome.text) as SingleAnswer).id, event.id);
+        else assertProblem(outcome, 'overloaded');
+      }
+    });
+    await Promise.all(clients);
+    const accepted = outcomes.filter(({ status }) => status === 200).length;
+    assert.ok(accepted > 0);
+    assert.ok(accepted < outcomes.length, 'no ring was ever full');
+    const { conservation } = await atRest(running);
+    assert.equal(conservation.accepted, accepted);
+    assert.equal(conservation.stored, accepted);
+  });
+
+  test('a body of the largest size fits into the smallest ring', async () => {
+    const flags = { producers: 1, 'ring-bytes': 64 * KiB, 'http-body-bytes-max': 28 * KiB };
+    const running = await start(flags);
+    for (let i = 0; i < 50; i += 1) {
+      const event = `{"id":"fit-${i}","x":"`;
+      const body = `${event}${'x'.repeat(28 * KiB - event.length - 2)}"}`;
+      assert.equal((await jsonOf<SingleAnswer>(running.post(body))).id, `fit-${i}`);
+    }
+    assert.equal((await atRest(running)).conservation.stored, 50);
+  });
+
+  test('answers larger than the ack ring arrive whole, many at once', async () => {
+    const running = await start({ producers: 1, 'ack-ring-bytes': 64 * KiB });
+    const events = (client: number): { id: string }[] =>
+      Array.from({ length: 2000 }, (_, i) => ({ id: `answer-${client}-${i}-${'\u00e9'.repeat(50)}` }));
+    await Promise.all(
+      Array.from({ length: 8 }, async (_, client) => {
+        const sent = events(client);
+        const answer = await jsonOf<{ readonly ids: readonly string[] }>(
+          running.post(JSON.stringify(sent), '?ids=1'),
+        );
+        assert.deepEqual(
+          answer.ids,
+          sent.map(({ id }) => id),
+        );
+      }),
+    );
+    assert.equal((await atRest(running)).conservation.stored, 16_000);
+  });
+});
