@@ -3,6 +3,10 @@
 //   npm test -- ring log     dist-test/*ring*.test.js and dist-test/*log*.test.js
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { missingTools, toolsPath } from './tools.mjs';
+
+const missing = missingTools();
+if (missing.length > 0) console.error(`not to be had, their tests are skipped: ${missing.join(', ')}`);
 
 const wanted = process.argv.slice(2);
 const files = readdirSync('dist-test')
@@ -13,6 +17,6 @@ const { status } = spawnSync(
   process.execPath,
   // One file at a time: several engines at once on a small machine make every time-out a lottery.
   ['--enable-source-maps', '--test', '--test-concurrency=1', '--test-reporter=spec', ...files],
-  { stdio: 'inherit' },
+  { stdio: 'inherit', env: { ...process.env, PATH: toolsPath } },
 );
 process.exit(status ?? 1);

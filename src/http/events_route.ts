@@ -169,7 +169,7 @@ export class EventsRoute {
 
   #receive(slot: Slot, kind: RequestKind, chunk: ArrayBuffer, isLast: boolean): void {
     const { httpBodyBytesMax, httpPendingBytesMax, httpBodyTimeoutMs } = this.#options;
-    const total = slot.partsBytes + chunk.byteLength;
+    const total = slot.body.bytes + chunk.byteLength;
     if (total > httpBodyBytesMax) {
       const { response } = slot;
       this.#release(slot);
@@ -188,9 +188,7 @@ export class EventsRoute {
       if (response !== null) this.#refuse(response, 'overloaded', detail, 1);
       return;
     }
-    // The chunk's memory is taken away when this callback returns.
-    slot.parts.push(Buffer.from(new Uint8Array(chunk)));
-    slot.partsBytes = total;
+    slot.body.add(new Uint8Array(chunk));
     this.#pendingBytes += chunk.byteLength;
     slot.deadlineMs = Math.min(Date.now() + httpBodyTimeoutMs, slot.wholeByMs);
   }
@@ -211,10 +209,7 @@ export class EventsRoute {
     const at = this.#reservedAt;
     lane.requestBytes.writeDoubleLE(takenUs, at + takenUsAt);
     let position = at + requestHeaderBytes;
-    for (const part of slot.parts) {
-      lane.requestBytes.set(part, position);
-      position += part.length;
-    }
+    if (slot.body.bytes > 0) position = slot.body.copyTo(lane.requestBytes, position);
     lane.requestBytes.set(new Uint8Array(lastChunk), position);
     lane.requests.publish(
       requestHeaderBytes + totalBytes,
@@ -223,9 +218,8 @@ export class EventsRoute {
       slot.index,
       slot.generation,
     );
-    this.#pendingBytes -= slot.partsBytes;
-    slot.partsBytes = 0;
-    if (slot.parts.length > 0) slot.parts.length = 0;
+    this.#pendingBytes -= slot.body.bytes;
+    slot.body.clear();
     slot.phase = 'waiting';
     slot.deadlineMs = Date.now() + this.#options.httpDeadlineMs + (kind.isStore ? storeGraceMs : 0);
     lane.open.set(slot.index, slot.generation);
@@ -255,7 +249,7 @@ export class EventsRoute {
   }
 
   #release(slot: Slot): void {
-    this.#pendingBytes -= slot.partsBytes;
+    this.#pendingBytes -= slot.body.bytes;
     this.slots.release(slot);
   }
 

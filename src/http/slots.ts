@@ -3,6 +3,7 @@
 // Main thread only.
 
 import type { HttpResponse } from 'uWebSockets.js';
+import { PartialBody } from './partial_body.ts';
 
 export type SlotPhase = 'free' | 'receiving' | 'waiting';
 
@@ -20,9 +21,8 @@ export class Slot {
   wholeByMs = 0;
   /** When the request was first seen, shared clock, microseconds. */
   seenUs = 0;
-  /** Parts of a body that comes in several pieces. */
-  readonly parts: Buffer[] = [];
-  partsBytes = 0;
+  /** What has come of a body that comes in several pieces. */
+  readonly body = new PartialBody();
   /** Earlier pieces of a large answer. */
   readonly answerParts: Buffer[] = [];
   answerStatus = 0;
@@ -84,8 +84,7 @@ export class Slots {
     slot.phase = 'free';
     slot.generation = (slot.generation + 1) >>> 0;
     slot.response = null;
-    if (slot.parts.length > 0) slot.parts.length = 0;
-    slot.partsBytes = 0;
+    slot.body.clear();
     if (slot.answerParts.length > 0) slot.answerParts.length = 0;
     this.#used -= 1;
     if (slot.isStore) this.#storeUsed -= 1;
