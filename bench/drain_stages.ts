@@ -99,7 +99,7 @@ function encode(
   let rows = 0;
   let block = first;
   for (let partition = 0; partition < log.partitions; partition += 1) {
-    const identities = new Identities(identitiesMax / log.partitions);
+    const identities = new Identities(identitiesMax / log.partitions, 660_000);
     walk(log, partition, (offset, cursor) => {
       hashIdentity(cursor.buffer, cursor.idStart, cursor.typeStart, cursor.sourceStart, cursor.subjectStart);
       if (identities.find() >= cursor.ingestTimeMs) return;

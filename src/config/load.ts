@@ -327,8 +327,8 @@ export interface MemoryBound {
   readonly why: string;
 }
 
-/** A 128-bit hash in a table that is at most half full. */
-const identityBytes = 32;
+/** A 128-bit hash with its time in a table at most half full (40 B), and 32 bits in each of up to 7 filters. */
+const identityBytes = 64;
 /** A waiting response: the slot's own numbers, and uWebSockets.js's socket with its buffers. */
 const slotBytes = 1024;
 /** A waiting read: its parameters and the promise that waits for it. */

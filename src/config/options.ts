@@ -255,7 +255,7 @@ export const options = {
     type: 'number',
     min: 1,
     max: 1000,
-    default: 10,
+    default: 5,
     description: 'Blocks a second into one ClickHouse node; under load blocks wait and grow instead.',
     example: '4',
   },

@@ -176,6 +176,9 @@ export async function serve(config: Config): Promise<void> {
         maxThreads: config.readers,
         idleTimeout: Number.MAX_SAFE_INTEGER,
         maxQueue: config.readQueueMax,
+        // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as leaving
+        // the engine's gate, would wait for its next read, and with it every thread that wants to end.
+        atomics: 'disabled',
         workerData: { target: storeTarget, timeoutMs: config.readTimeoutMs },
       })
     : null;

@@ -39,6 +39,11 @@ export interface EventsRouteOptions {
 const wholeBodyFactor = 10;
 /** The worker itself answers ack=store at the deadline, with what was reached; the main thread only if it does not. */
 const storeGraceMs = 1000;
+/**
+ * uWebSockets.js cuts a connection without a word whose body brings less than 160 KiB in 8 to 12 s. Setting its clock
+ * back in time leaves the judgement to our deadlines, which answer 408. Ms.
+ */
+const clockSetEveryMs = 4000;
 /** How often deadlines are looked at, ms. */
 export const sweepEveryMs = 50;
 
@@ -122,6 +127,7 @@ export class EventsRoute {
     const nowMs = Date.now();
     slot.deadlineMs = nowMs + this.#options.httpBodyTimeoutMs;
     slot.wholeByMs = nowMs + this.#options.httpBodyTimeoutMs * wholeBodyFactor;
+    slot.clockSetMs = nowMs;
     response.onAborted(() => this.#abort(slot, generation));
     response.onData((chunk, isLast) => {
       if (slot.generation === generation) this.#receive(slot, kind, chunk, isLast);
@@ -326,8 +332,16 @@ export class EventsRoute {
     this.#rate.tick(nowMs);
     this.#flushCounters();
     for (const slot of this.slots.inUse()) {
-      if (slot.deadlineMs > nowMs || slot.response === null) continue;
       const { response, phase } = slot;
+      if (response === null) continue;
+      if (slot.deadlineMs > nowMs) {
+        if (phase === 'receiving' && nowMs - slot.clockSetMs >= clockSetEveryMs) {
+          slot.clockSetMs = nowMs;
+          response.pause();
+          response.resume();
+        }
+        continue;
+      }
       this.#release(slot);
       if (phase === 'receiving') {
         this.#counters.add(rejectedCounter('request_timeout'));

@@ -19,6 +19,8 @@ export class Slot {
   deadlineMs = 0;
   /** While receiving: the latest moment for the body to be whole, however steadily it comes, epoch ms. */
   wholeByMs = 0;
+  /** While receiving: when uWebSockets.js's own clock was last set back, epoch ms. */
+  clockSetMs = 0;
   /** When the request was first seen, shared clock, microseconds. */
   seenUs = 0;
   /** What has come of a body that comes in several pieces. */

@@ -1,10 +1,12 @@
 // The identities (source, id) that a partition stored lately, as 128-bit hashes: how a client's retry is noticed
-// before it becomes a row. Bounded: when it is full the oldest go, and `completeSinceMs` tells from which ingest time
-// on it still knows everything; before that, ClickHouse is asked (sink/partition.ts).
+// before it becomes a row. Bounded: when it is full the oldest go into a filter (forgotten.ts), and what the filter
+// may have seen is asked of ClickHouse (partition.ts).
 //
 // The hash follows MurmurHash3_x86_128 (the last block is padded instead of mixed apart). Its seeds are random for
 // each process, so that nobody can make an id on purpose that hides another one. At a billion identities the chance
 // of any accidental collision is below 1e-20.
+
+import { ForgottenIdentities } from './forgotten.ts';
 
 const seeds = crypto.getRandomValues(new Uint32Array(4));
 
@@ -113,10 +115,13 @@ export class Identities {
   /** Open addressing with linear probing; holds entry positions + 1, 0 for free. Twice as large as the circle. */
   #table = new Int32Array(capacityAtFirst * 2);
   #completeSinceMs = Number.NEGATIVE_INFINITY;
+  #filterSinceMs = Number.NEGATIVE_INFINITY;
+  readonly #forgotten: ForgottenIdentities;
 
-  /** `capacityMax`: most identities held; at least 1,024. */
-  constructor(capacityMax: number) {
+  /** `capacityMax`: most identities held, at least 1,024; `windowMs`: how long an identity counts. */
+  constructor(capacityMax: number, windowMs: number) {
     this.#capacityMax = Math.max(capacityAtFirst, capacityMax);
+    this.#forgotten = new ForgottenIdentities(this.#capacityMax, windowMs);
   }
 
   get count(): number {
@@ -136,6 +141,16 @@ export class Identities {
   /** Declares that nothing is known of what was stored before this ingest time. */
   forgetBefore(ingestTimeMs: number): void {
     this.#completeSinceMs = Math.max(this.#completeSinceMs, ingestTimeMs);
+    this.#filterSinceMs = Math.max(this.#filterSinceMs, ingestTimeMs);
+  }
+
+  /**
+   * True if the identity in `identityHash`, which `find` does not know, may have been stored at or after this ingest
+   * time all the same: only the store can tell.
+   */
+  mayBeForgotten(sinceMs: number): boolean {
+    if (this.#completeSinceMs <= sinceMs) return false;
+    return this.#filterSinceMs > sinceMs || this.#forgotten.mayHave(identityHash, sinceMs);
   }
 
   /** Latest ingest time of the identity in `identityHash`, or NaN if it is not here. */
@@ -184,8 +199,12 @@ export class Identities {
   #dropOldest(isStillCounting: boolean): void {
     const entry = this.#oldest;
     this.#unindex(entry);
-    // Times are only nearly in order, so that "complete since" must cover the dropped entry itself: hence + 1.
-    if (isStillCounting) this.forgetBefore((this.#times[entry] ?? 0) + 1);
+    if (isStillCounting) {
+      const time = this.#times[entry] ?? 0;
+      this.#forgotten.add(this.#hashes, entry * words, time);
+      // Times are only nearly in order, so that "complete since" must cover the dropped entry itself: hence + 1.
+      this.#completeSinceMs = Math.max(this.#completeSinceMs, time + 1);
+    }
     this.#oldest = (entry + 1) % this.#capacity;
     this.#count -= 1;
   }

@@ -94,7 +94,7 @@ export class PartitionSink {
     this.partition = partition;
     this.#parts = parts;
     this.#epoch = parts.log.epoch;
-    this.#identities = new Identities(parts.limits.identitiesMax);
+    this.#identities = new Identities(parts.limits.identitiesMax, parts.limits.retryWindowMs + windowSlackMs);
     this.#range = new SinkRange(new EventBlock());
     this.#spare = new SinkRange(new EventBlock());
   }
@@ -115,7 +115,7 @@ export class PartitionSink {
 
   /** Bytes of the range being read and of the one being stored. */
   get bytesHeld(): number {
-    return this.#range.block.approximateBytes + (this.#isStoring ? this.#spare.block.approximateBytes : 0);
+    return this.#range.bytes + (this.#isStoring ? this.#spare.bytes : 0);
   }
 
   /** Records that wait in the range being read. */
@@ -337,7 +337,7 @@ export class PartitionSink {
       else {
         range.isClosed =
           range.block.rows >= limits.sinkBatchRowsMax ||
-          range.block.approximateBytes >= limits.sinkBatchBytesMax ||
+          range.bytes >= limits.sinkBatchBytesMax ||
           range.records >= this.#recordsMax ||
           // Past this the first identities of the range itself would go, whose rows the store cannot tell of yet.
           range.identitiesAdded >= identities.capacityMax;
@@ -357,23 +357,26 @@ export class PartitionSink {
       range.duplicates += 1;
       return;
     }
-    range.block.append(cursor, this.#epoch, this.partition, offset);
-    range.noteRow(ingestMs);
-    this.#identities.add(ingestMs);
-    range.identitiesAdded += 1;
     // A copy with the same time replaces its first one in the table. Without a time of its own, a copy in the next
     // hour has another sorting key: there this set alone decides, and what it has forgotten the store must tell.
-    if ((cursor.flags & recordFlags.hasTime) === 0 && this.#identities.completeSinceMs > windowStartMs) {
-      const hourStartMs = Math.floor(ingestMs / msPerHour) * msPerHour;
-      if (windowStartMs < hourStartMs) {
-        range.questions.push({
-          offset,
-          id: buffer.toString('utf8', cursor.idStart, cursor.typeStart),
-          source: buffer.toString('utf8', cursor.sourceStart, cursor.subjectStart),
-          ingestTimeMs: ingestMs,
-        });
-      }
+    const hourStartMs = Math.floor(ingestMs / msPerHour) * msPerHour;
+    if (
+      windowStartMs < hourStartMs &&
+      (cursor.flags & recordFlags.hasTime) === 0 &&
+      this.#identities.mayBeForgotten(windowStartMs)
+    ) {
+      range.questions.push({
+        offset,
+        id: buffer.toString('utf8', cursor.idStart, cursor.typeStart),
+        source: buffer.toString('utf8', cursor.sourceStart, cursor.subjectStart),
+        ingestTimeMs: ingestMs,
+      });
     }
+    range.block.append(cursor, this.#epoch, this.partition, offset);
+    range.noteRow(ingestMs);
+    range.bytes += cursor.end - cursor.start;
+    this.#identities.add(ingestMs);
+    range.identitiesAdded += 1;
   }
 
   // ---- storing --------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ export class SinkRange {
   /** Records read, duplicates included. */
   records = 0;
   duplicates = 0;
+  /** Bytes of the packed records of the rows: near enough to the block's own size, and cheaper to keep. */
+  bytes = 0;
   /** Identities that were added while this range was read. */
   identitiesAdded = 0;
   /** Ingest time of the first record, epoch ms. */
@@ -50,6 +52,7 @@ export class SinkRange {
     this.next = first;
     this.records = 0;
     this.duplicates = 0;
+    this.bytes = 0;
     this.identitiesAdded = 0;
     this.firstIngestMs = 0;
     this.openedMs = 0;

@@ -3,7 +3,7 @@
 // with it. (chDB's own connection leaves settings behind on one shared session, and binds the parameters of all
 // threads in one slot of the process: https://github.com/chdb-io/chdb-node, index.js, globalParamChain.)
 //
-//   request -> through the gate -> new session -> SET settings, param_<name> -> statement, on a libuv thread -> close session
+//   request -> gate -> new session -> SET settings, param_<name> -> statement, on a libuv thread -> close session
 //   INSERT with a body -> spool file -> INSERT ... FROM INFILE '<file>' -> remove the file
 //   blocking read      -> SELECT ... INTO OUTFILE '<file>' on the calling thread -> read and remove the file
 
@@ -142,23 +142,38 @@ export class ChdbConnection implements Connection {
     if (!this.#blocking || format === null) return this.#run(params, params.query, false);
     const file = this.#spool.reserve();
     try {
-      await this.#run(params, `${head}\nINTO OUTFILE ${quoteLiteral(file)} FORMAT ${format}`, true);
+      // Waited for to its end, whatever the signal says, or the file would be written after it was removed.
+      await this.#start(
+        params,
+        `${head}\nINTO OUTFILE ${quoteLiteral(file)} FORMAT ${format}`,
+        true,
+        () => {},
+      );
       return this.#spool.read(file);
     } finally {
       this.#spool.remove(file);
     }
   }
 
-  /**
-   * Runs one statement in a session of its own and gives the bytes of its result, none if `isBlocking`. `afterwards`
-   * is called once the engine has finished, however that goes and even when the caller has given up long before: it
-   * cannot be interrupted.
-   */
+  /** Runs one statement as `#start` does, and rejects as soon as the caller gives up. */
   async #run(
     params: RequestParams,
     statement: string,
     isBlocking: boolean,
     afterwards: () => void = () => {},
+  ): Promise<Buffer> {
+    return unlessGivenUp(this.#start(params, statement, isBlocking, afterwards), params.abort_signal);
+  }
+
+  /**
+   * Runs one statement in a session of its own and gives the bytes of its result, none if `isBlocking`. `afterwards`
+   * is called once the engine has finished, however that goes: it cannot be interrupted.
+   */
+  async #start(
+    params: RequestParams,
+    statement: string,
+    isBlocking: boolean,
+    afterwards: () => void,
   ): Promise<Buffer> {
     if (this.#isClosed || params.abort_signal?.aborted === true) {
       afterwards();
@@ -168,7 +183,7 @@ export class ChdbConnection implements Connection {
     const finished = answer.then(afterwards, afterwards);
     this.#running.add(finished);
     void finished.then(() => this.#running.delete(finished));
-    return unlessGivenUp(answer, params.abort_signal);
+    return answer;
   }
 
   async #runInside(params: RequestParams, statement: string, isBlocking: boolean): Promise<Buffer> {

@@ -43,9 +43,8 @@ export const msPerHour = 3_600_000;
 
 /**
  * Deduplication windows, set explicitly because they are off by default on tables that are not replicated.
- * 10,000 blocks: a sink inserts at most 10 blocks a second per node by default, so a token stays known for at least
- * 1,000 s of full load, far beyond the seconds in which the same process may repeat an insert; after a restart the
- * rows themselves are looked for instead.
+ * 10,000 blocks: at 5 inserts a second (sink_inserts_per_second) a token stays known for half an hour, far beyond the
+ * seconds in which the same process may repeat an insert; after a restart the rows themselves are looked for instead.
  */
 export const deduplicationWindowBlocks = 10_000;
 

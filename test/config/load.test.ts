@@ -210,7 +210,7 @@ test('the memory budget has the bounds of the half that runs here, and grows wit
   const MiB = 1024 * 1024;
   assert.equal(total('--ring-bytes', `${64 * MiB}`) - all, 3 * 32 * MiB);
   assert.equal(total('--http-pending-bytes-max', `${65 * MiB}`) - all, MiB);
-  assert.equal(total('--identities-max', '2000001') - all, 32);
+  assert.equal(total('--identities-max', '2000001') - all, 64);
   assert.equal(total('--sink-batch-bytes-max', `${33 * MiB}`) - all, 4 * 3 * MiB);
   assert.equal(total('--sinks', '5') - all, 3 * 32 * MiB);
   for (const { name, bytes, why } of memoryBudget(loadConfig([], {}, 8))) {

@@ -55,6 +55,9 @@ class Model {
   }
 }
 
+/** Longer than the times in these tests reach, except where a test is about it. */
+const windowMs = 100_000;
+
 test('it behaves as a bounded list of identities with their times', () => {
   const key = fc.nat(400).map(String);
   const time = fc.nat(5000);
@@ -68,7 +71,7 @@ test('it behaves as a bounded list of identities with their times', () => {
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 20 }), fc.constantFrom(1, 1025, 1500, 3000), (steps, max) => {
-      const set = new Identities(max);
+      const set = new Identities(max, windowMs);
       const model = new Model(max);
       for (const now of steps) {
         if (now.do === 'add') {
@@ -107,7 +110,7 @@ test('it behaves as a bounded list of identities with their times', () => {
 test('everything added at or after completeSinceMs is found, however often the bound was reached', () => {
   fc.assert(
     fc.property(fc.array(fc.nat(50), { minLength: 1, maxLength: 60 }), (jumps) => {
-      const set = new Identities(1024);
+      const set = new Identities(1024, windowMs);
       const added: { id: string; timeMs: number }[] = [];
       let at = 0;
       for (const [burst, jump] of jumps.entries()) {
@@ -131,7 +134,7 @@ test('everything added at or after completeSinceMs is found, however often the b
 });
 
 test('an identity that was never added is not found, also in a full set', () => {
-  const set = new Identities(5000);
+  const set = new Identities(5000, windowMs);
   for (let i = 0; i < 20_000; i += 1) {
     hash(`in-${i}`);
     set.add(i);
@@ -168,4 +171,42 @@ test('a hundred thousand ids that differ little have a hundred thousand hashes',
   const hashes = new Set<string>();
   for (let i = 0; i < 100_000; i += 1) hashes.add(hashOf(`event-${i % 100}-${Math.floor(i / 100)}`));
   assert.equal(hashes.size, 100_000);
+});
+
+test('what made room within the window is asked for, and hardly anything else is', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 500 }), (overflow, spreadMs) => {
+      const set = new Identities(2048, windowMs);
+      const added: { id: string; timeMs: number }[] = [];
+      for (let i = 0; i < 2048 * overflow; i += 1) {
+        // Times that are only nearly in order, far into the past century's scale of epoch milliseconds.
+        const timeMs = 1.7e12 + Math.floor(i / 100) * spreadMs - (i % 7) * 3;
+        hash(`in-${i}`);
+        set.add(timeMs);
+        added.push({ id: `in-${i}`, timeMs });
+      }
+      const latestMs = 1.7e12 + Math.floor((2048 * overflow) / 100) * spreadMs;
+      for (const { id, timeMs } of added) {
+        const sinceMs = Math.max(timeMs - 50, latestMs - windowMs);
+        hash(id);
+        if (timeMs >= sinceMs) assert.ok(set.find() >= timeMs || set.mayBeForgotten(sinceMs), id);
+      }
+      let asked = 0;
+      for (let i = 0; i < 2000; i += 1) {
+        hash(`out-${i}`);
+        if (set.mayBeForgotten(latestMs - windowMs)) asked += 1;
+      }
+      // All of them in one stretch of time is the worst case: about one in nine.
+      assert.ok(asked < 400, `${asked} of 2000`);
+    }),
+    { numRuns: 25 },
+  );
+});
+
+test('before anything is known of a time, every identity may have been stored in it', () => {
+  const set = new Identities(2048, windowMs);
+  set.forgetBefore(5000);
+  hash('a');
+  assert.equal(set.mayBeForgotten(4999), true);
+  assert.equal(set.mayBeForgotten(5000), false);
 });

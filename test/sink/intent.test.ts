@@ -7,7 +7,7 @@ import { blockToken, decodeIntent, encodeIntent } from '../../src/sink/intent.ts
 
 const offset = fc.maxSafeNat();
 const epoch = fc.stringMatching(/^[0-9a-zA-Z_-]{1,32}$/);
-const intent = fc.record({ epoch, first: offset, last: offset });
+const intent = fc.record({ epoch, first: offset, last: offset }, { noNullPrototype: true });
 
 test('an intent comes back as it was written, in at most 80 bytes', () => {
   fc.assert(

@@ -30,5 +30,6 @@ else await delay(50);
 isOver = true;
 await Promise.all(reads);
 if (ending === 'process.exit') process.exit(0);
-if (ending === 'uncaught error') throw Object.assign(new Error('thrown on purpose'), { code: 'thrown on purpose' });
+if (ending === 'uncaught error')
+  throw Object.assign(new Error('thrown on purpose'), { code: 'thrown on purpose' });
 if (ending !== 'by itself, store open') await store.close();

@@ -1,0 +1,96 @@
+// Clients that send without a pause and note every answer: single events, batches, retries of what was promised and
+// of what nobody knows.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { EssProcess } from '../support/ess_process.ts';
+import type { Journal, Outcome, SentEvent } from './journal.ts';
+import { between, pick, type Random } from './random.ts';
+
+export interface LoadOptions {
+  /** Clients at the same time. */
+  readonly clients?: number;
+  /** Share of new events that are poisoned, 0..1. */
+  readonly poisonShare?: number;
+}
+
+/** Sends until `isOver`, or until the process is gone. */
+export async function load(
+  ess: EssProcess,
+  journal: Journal,
+  random: Random,
+  isOver: () => boolean,
+  options: LoadOptions = {},
+): Promise<void> {
+  const { clients = 12, poisonShare = 0 } = options;
+  const create = (): SentEvent => journal.create(random() < poisonShare);
+  const client = async (): Promise<void> => {
+    while (!isOver() && ess.isRunning) {
+      const query = random() < 0.25 ? '?ack=store' : '?ack=log';
+      const kind = random();
+      if (kind < 0.6) await sendOne(ess, create(), query);
+      else if (kind < 0.75) {
+        const old = pick(random, journal.events);
+        await sendOne(ess, old ?? create(), query);
+      } else {
+        const batch = Array.from({ length: between(random, 2, 60) }, create);
+        // Copies within a batch, of its own events and of older ones.
+        for (let i = between(random, 0, 5); i > 0; i -= 1) {
+          const again = pick(random, random() < 0.5 ? batch : journal.events);
+          if (again !== undefined) batch.push(again);
+        }
+        await sendBatch(ess, batch, query);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: clients }, client));
+}
+
+interface AnswerJson {
+  readonly code?: string;
+  readonly accepted?: number;
+  readonly errors?: readonly { readonly index: number; readonly code: string }[];
+}
+
+/** Sends one event and notes its outcome, which it gives. */
+export async function sendOne(ess: EssProcess, event: SentEvent, query: string): Promise<Outcome> {
+  const answer = await post(ess, event.json, query, 'application/json');
+  const outcome =
+    answer === null ? 'unknown' : answer.status === 200 ? 'promised' : outcomeOf(answer.json.code);
+  event.outcomes.add(outcome);
+  return outcome;
+}
+
+/** Sends events as NDJSON and notes the outcome of each. */
+export async function sendBatch(ess: EssProcess, events: readonly SentEvent[], query: string): Promise<void> {
+  const lines = events.map(({ json }) => json).join('\n');
+  const answer = await post(ess, lines, query, 'application/x-ndjson');
+  const errors = new Map(answer?.json.errors?.map(({ index, code }) => [index, code]));
+  for (const [i, event] of events.entries()) {
+    if (answer === null) event.outcomes.add('unknown');
+    // A problem document speaks of the whole batch.
+    else if (answer.json.errors === undefined) event.outcomes.add(outcomeOf(answer.json.code));
+    else event.outcomes.add(errors.has(i) ? outcomeOf(errors.get(i)) : 'promised');
+  }
+}
+
+function outcomeOf(code: string | undefined): Outcome {
+  if (code === 'parked') return 'parked';
+  return code === 'overloaded' || code === 'stopping' || code === 'log_unavailable' ? 'refused' : 'unknown';
+}
+
+/** Null if no whole answer came. */
+async function post(
+  ess: EssProcess,
+  body: string,
+  query: string,
+  contentType: string,
+): Promise<{ readonly status: number; readonly json: AnswerJson } | null> {
+  try {
+    const response = await ess.post(body, query, contentType);
+    return { status: response.status, json: (await response.json()) as AnswerJson };
+  } catch {
+    // Killed, or about to be: let its end be noticed before the next try.
+    await sleep(10);
+    return null;
+  }
+}
