@@ -72,16 +72,18 @@ export class EventParser {
         message: `the event nests ${this.#measure.depth} levels deep, the limit event_depth_max is ${this.#limits.eventDepthMax}`,
       };
     }
-    const slice = bytes.subarray(start, end);
-    if (!isUtf8(slice))
-      return {
-        code: 'malformed_json',
-        message: 'the event is not valid UTF-8',
-        position: start - origin + utf8ErrorAt(slice),
-      };
+    const text = bytes.toString('utf8', start, end);
+    // Bytes that are not UTF-8 become U+FFFD, which may also have been sent: only then they must be looked at.
+    if (text.includes('\ufffd')) {
+      const slice = bytes.subarray(start, end);
+      if (!isUtf8(slice)) {
+        const position = start - origin + utf8ErrorAt(slice);
+        return { code: 'malformed_json', message: 'the event is not valid UTF-8', position };
+      }
+    }
     let value: unknown;
     try {
-      value = JSON.parse(slice.toString());
+      value = JSON.parse(text);
     } catch {
       const position = start - origin + Math.max(0, findJsonError(bytes, start, end));
       return { code: 'malformed_json', message: `not valid JSON at byte ${position}`, position };

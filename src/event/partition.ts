@@ -2,6 +2,8 @@
 // number of partitions), so that any Kafka client computes the same one. The algorithm is that of
 // org.apache.kafka.common.utils.Utils.murmur2; test/event/partition.test.ts holds its vectors.
 
+import { writeText } from './text.ts';
+
 const scratch = Buffer.alloc(3 * 65_536);
 
 /** Kafka's murmur2 of bytes, as a signed 32-bit number. */
@@ -31,6 +33,6 @@ export function murmur2(bytes: Uint8Array, start = 0, end = bytes.length): numbe
 
 /** The partition of a key of at most 65,535 UTF-16 units, in 0..partitions-1. */
 export function partitionOf(key: string, partitions: number): number {
-  const length = scratch.write(key);
+  const length = writeText(scratch, key, 0);
   return (murmur2(scratch, 0, length) & 0x7fffffff) % partitions;
 }

@@ -11,6 +11,7 @@
 //    The body is what remains: the event's JSON as received, byte for byte.
 
 import { EssError } from '../errors.ts';
+import { writeText } from './text.ts';
 
 /** Bytes before the first variable part. */
 export const recordHeaderBytes = 32;
@@ -101,15 +102,15 @@ export class RecordWriter {
     const buffer = this.#buffer;
     const start = this.#used;
     let end = start + recordHeaderBytes;
-    const idBytes = buffer.write(id, end);
+    const idBytes = writeText(buffer, id, end);
     end += idBytes;
-    const typeBytes = buffer.write(type, end);
+    const typeBytes = writeText(buffer, type, end);
     end += typeBytes;
-    const sourceBytes = source === '' ? 0 : buffer.write(source, end);
+    const sourceBytes = writeText(buffer, source, end);
     end += sourceBytes;
-    const subjectBytes = subject === '' ? 0 : buffer.write(subject, end);
+    const subjectBytes = writeText(buffer, subject, end);
     end += subjectBytes;
-    const keyBytes = key === null ? 0 : buffer.write(key, end);
+    const keyBytes = key === null ? 0 : writeText(buffer, key, end);
     end += keyBytes;
     buffer.set(bodyStart === 0 && bodyEnd === body.length ? body : body.subarray(bodyStart, bodyEnd), end);
     end += bodyBytes;
