@@ -39,6 +39,8 @@ export interface EventsRouteOptions {
 const wholeBodyFactor = 10;
 /** The worker itself answers ack=store at the deadline, with what was reached; the main thread only if it does not. */
 const storeGraceMs = 1000;
+/** Of a body past its limit, this many bytes are read on and thrown away before the connection is cut. */
+const discardBytesMax = 64 * 1024 * 1024;
 /**
  * uWebSockets.js cuts a connection without a word whose body brings less than 160 KiB in 8 to 12 s. Setting its clock
  * back in time leaves the judgement to our deadlines, which answer 408. Ms.
@@ -141,11 +143,6 @@ export class EventsRoute {
     const query = request.getQuery();
     if (contentType === jsonType && encoding === '' && (query === '' || query === undefined))
       return this.#plainJson;
-    const declared = Number(request.getHeader('content-length'));
-    if (declared > this.#options.httpBodyBytesMax) {
-      this.#refuseLarge(response);
-      return null;
-    }
     const mediaType = (contentType.split(';')[0] ?? '').trim().toLowerCase();
     if (mediaType !== jsonType && mediaType !== 'application/x-ndjson') {
       this.#reject(response, 'unsupported_media_type', `content type "${mediaType}" is not supported`, {
@@ -176,10 +173,8 @@ export class EventsRoute {
   #receive(slot: Slot, kind: RequestKind, chunk: ArrayBuffer, isLast: boolean): void {
     const { httpBodyBytesMax, httpPendingBytesMax, httpBodyTimeoutMs } = this.#options;
     const total = slot.body.bytes + chunk.byteLength;
-    if (total > httpBodyBytesMax) {
-      const { response } = slot;
-      this.#release(slot);
-      if (response !== null) this.#refuseLarge(response);
+    if (total > httpBodyBytesMax || slot.discardedBytes > 0) {
+      this.#discard(slot, total, isLast);
       return;
     }
     if (isLast) {
@@ -197,6 +192,24 @@ export class EventsRoute {
     slot.body.add(new Uint8Array(chunk));
     this.#pendingBytes += chunk.byteLength;
     slot.deadlineMs = Math.min(Date.now() + httpBodyTimeoutMs, slot.wholeByMs);
+  }
+
+  /**
+   * Throws a body past its limit away and refuses it when it has ended: cut while it still writes, its client would
+   * get a reset instead of the answer. This has a bound too, and then the connection is cut.
+   */
+  #discard(slot: Slot, bytes: number, isLast: boolean): void {
+    const { httpBodyBytesMax, httpBodyTimeoutMs } = this.#options;
+    this.#pendingBytes -= slot.body.bytes;
+    slot.body.clear();
+    slot.discardedBytes += bytes;
+    if (!isLast && slot.discardedBytes <= httpBodyBytesMax + discardBytesMax) {
+      slot.deadlineMs = Math.min(Date.now() + httpBodyTimeoutMs, slot.wholeByMs);
+      return;
+    }
+    const { response } = slot;
+    this.#release(slot);
+    if (response !== null) this.#refuseLarge(response, !isLast);
   }
 
   /** Copies the whole body into a ring, or refuses if no ring has room. */
@@ -332,7 +345,7 @@ export class EventsRoute {
     this.#rate.tick(nowMs);
     this.#flushCounters();
     for (const slot of this.slots.inUse()) {
-      const { response, phase } = slot;
+      const { response, phase, discardedBytes } = slot;
       if (response === null) continue;
       if (slot.deadlineMs > nowMs) {
         if (phase === 'receiving' && nowMs - slot.clockSetMs >= clockSetEveryMs) {
@@ -343,7 +356,8 @@ export class EventsRoute {
         continue;
       }
       this.#release(slot);
-      if (phase === 'receiving') {
+      if (discardedBytes > 0) this.#refuseLarge(response, true);
+      else if (phase === 'receiving') {
         this.#counters.add(rejectedCounter('request_timeout'));
         sendProblem(response, 'request_timeout', 'the body stopped arriving', { mustClose: true });
       } else {
@@ -380,10 +394,10 @@ export class EventsRoute {
     sendProblem(response, code, detail, { headers: { 'retry-after': String(retryAfterS) } });
   }
 
-  #refuseLarge(response: HttpResponse): void {
+  #refuseLarge(response: HttpResponse, mustClose: boolean): void {
     this.#counters.add(rejectedCounter('too_large'));
     const detail = `the body has more than ${this.#options.httpBodyBytesMax} bytes (http_body_bytes_max)`;
-    sendProblem(response, 'too_large', detail, { mustClose: true });
+    sendProblem(response, 'too_large', detail, { mustClose });
   }
 
   #reject(

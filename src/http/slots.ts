@@ -25,6 +25,8 @@ export class Slot {
   seenUs = 0;
   /** What has come of a body that comes in several pieces. */
   readonly body = new PartialBody();
+  /** Bytes of a body past the limit that were thrown away; 0 while it is within the limit. */
+  discardedBytes = 0;
   /** Earlier pieces of a large answer. */
   readonly answerParts: Buffer[] = [];
   answerStatus = 0;
@@ -87,6 +89,7 @@ export class Slots {
     slot.generation = (slot.generation + 1) >>> 0;
     slot.response = null;
     slot.body.clear();
+    slot.discardedBytes = 0;
     if (slot.answerParts.length > 0) slot.answerParts.length = 0;
     this.#used -= 1;
     if (slot.isStore) this.#storeUsed -= 1;

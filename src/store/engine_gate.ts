@@ -9,11 +9,11 @@
 //
 //   Int32Array over shared memory:
 //     0 shut        parties that hold the gate shut; requests wait outside while it is not 0
-//     1 inside      requests inside the engine, of all threads
-//     2 generation  counts the threads that ended and took all connections with them
-//     3 ...         two words a thread: its part of `inside`, and its state (unused, loaded, ending)
-//   A request adds itself to `inside` before it reads `shut`, and a thread that ends adds itself to `shut` before it
-//   reads `inside`: whichever is second sees the other.
+//     1 generation  counts the threads that ended and took all connections with them
+//     2 ...         two words a thread: its requests inside the engine, and its state (unused, loaded, ending)
+//   A request adds itself to its thread's word before it reads `shut`, and a thread that ends adds itself to `shut`
+//   before it reads the words of the others: whichever is second sees the other. There is no sum of the words kept
+//   beside them: a thread that is terminated between two updates would leave it wrong for ever.
 //
 // worker.terminate() gives a thread no chance to shut the gate: whoever calls it uses `whileIdle`. Nothing helps a thread
 // that calls process.exit() or fails with an uncaught error while statements of its own are running in libuv's pool:
@@ -30,14 +30,14 @@ import { EssError } from '../errors.ts';
 
 const environmentKey = 'ess.embedded_engine_gate';
 
-const at = { shut: 0, inside: 1, generation: 2, threads: 3 } as const;
+const at = { shut: 0, generation: 1, threads: 2 } as const;
 const wordsPerThread = 2;
 /** Thread ids only grow; two that share a slot would have to be alive together and this far apart. */
 const threadSlots = 1024;
 
 const threadState = { unused: 0, loaded: 1, ending: 2 } as const;
 
-/** How often a request looks whether the gate is open again, and `whileIdle` whether all have left. Milliseconds. */
+/** How often a request looks whether the gate is open again, and who shuts it whether all have left. Milliseconds. */
 const pollMs = 2;
 
 /** Longest wait of a thread that ends, milliseconds: longer than a read may take by default, so that it is not cut. */
@@ -88,7 +88,6 @@ export class EngineGate {
   async enter(): Promise<void> {
     for (;;) {
       Atomics.add(this.#words, this.#ownInside, 1);
-      Atomics.add(this.#words, at.inside, 1);
       if (Atomics.load(this.#words, at.shut) === 0) return;
       this.leave();
       await delay();
@@ -97,15 +96,13 @@ export class EngineGate {
 
   leave(): void {
     Atomics.sub(this.#words, this.#ownInside, 1);
-    Atomics.sub(this.#words, at.inside, 1);
-    Atomics.notify(this.#words, at.inside);
   }
 
   /** Runs `action`, such as terminating workers, while no thread is inside the engine. Requests wait meanwhile. */
   async whileIdle<T>(action: () => Promise<T>): Promise<T> {
     Atomics.add(this.#words, at.shut, 1);
     try {
-      while (Atomics.load(this.#words, at.inside) > 0) await delay();
+      while (this.#inside() > 0) await delay();
       return await action();
     } finally {
       Atomics.sub(this.#words, at.shut, 1);
@@ -124,11 +121,15 @@ export class EngineGate {
     Atomics.store(this.#words, this.#ownState, threadState.ending);
     Atomics.add(this.#words, at.shut, 1);
     const deadline = performance.now() + endingWaitMs;
-    for (let left = endingWaitMs; left > 0; left = deadline - performance.now()) {
-      const inside = Atomics.load(this.#words, at.inside);
-      if (inside === Atomics.load(this.#words, this.#ownInside)) return;
-      Atomics.wait(this.#words, at.inside, inside, left);
-    }
+    while (this.#inside() > Atomics.load(this.#words, this.#ownInside) && performance.now() < deadline)
+      Atomics.wait(this.#words, this.#ownState, threadState.ending, pollMs);
+  }
+
+  /** Requests of all threads that are inside the engine. */
+  #inside(): number {
+    let sum = 0;
+    for (let id = 0; id < threadSlots; id += 1) sum += Atomics.load(this.#words, insideOf(id));
+    return sum;
   }
 
   /** Clears up after every worker that this thread starts, once it is gone. */
@@ -143,8 +144,7 @@ export class EngineGate {
     const state = Atomics.exchange(this.#words, stateOf(id), threadState.unused);
     if (state === threadState.unused) return;
     Atomics.add(this.#words, at.generation, 1);
-    Atomics.sub(this.#words, at.inside, Atomics.exchange(this.#words, insideOf(id), 0));
-    Atomics.notify(this.#words, at.inside);
+    Atomics.store(this.#words, insideOf(id), 0);
     if (state === threadState.ending) Atomics.sub(this.#words, at.shut, 1);
   }
 }

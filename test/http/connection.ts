@@ -59,7 +59,7 @@ export class Connection {
 
   /** True when the service has closed the connection, or the test has. */
   get isEnded(): boolean {
-    return this.#isEnded;
+    return this.#isEnded || this.socket.destroyed;
   }
 
   send(bytes: string | Uint8Array): void {

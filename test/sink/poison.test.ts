@@ -68,7 +68,7 @@ for (const pattern of [
   'pggggggggggp',
   'gggggppggggg',
   'pgpgpgpgpgpg',
-  'g'.repeat(100) + 'p' + 'g'.repeat(99),
+  `${'g'.repeat(100)}p${'g'.repeat(99)}`,
 ]) {
   test(`of ${pattern.length > 20 ? '200 events with one poisoned in the middle' : pattern} exactly the poisoned become dead letters`, async () => {
     const rig = await Rig.open();
