@@ -47,8 +47,11 @@ try {
   // A service that stopped because of a fault may have set its own.
   if (code !== 0) process.exitCode = code;
 } catch (error) {
-  if (!(error instanceof EssError)) throw error;
-  process.stderr.write(`ess: ${error.message}\n`);
-  if (error.code !== 'bad_option') process.stderr.write(`${errorKinds[error.code].action}\n`);
-  process.exitCode = error.code === 'bad_option' ? exitBadUsage : 1;
+  const isKnown = error instanceof EssError;
+  process.stderr.write(
+    isKnown ? `ess: ${error.message}\n` : `${error instanceof Error ? error.stack : error}\n`,
+  );
+  if (isKnown && error.code !== 'bad_option') process.stderr.write(`${errorKinds[error.code].action}\n`);
+  // Not by letting the event loop run dry: readers and sockets of a start that failed would keep it going.
+  process.exit(isKnown && error.code === 'bad_option' ? exitBadUsage : 1);
 }

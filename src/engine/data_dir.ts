@@ -10,9 +10,14 @@ export interface DataDir {
   readonly storePath: string;
 }
 
-/** Creates the directory if it is missing. A newer format throws `format_unknown`. */
+/** Creates the directory if it is missing; `bad_option` if that fails. A newer format throws `format_unknown`. */
 export function openDataDir(path: string): DataDir {
-  mkdirSync(path, { recursive: true });
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new EssError('bad_option', `--data-dir: ${detail}`, { cause: error });
+  }
   const formatFile = join(path, 'format.json');
   let text: string | null = null;
   try {

@@ -40,6 +40,9 @@ const topic = 'events';
 /** How long the main thread sleeps at most before it looks at the ack rings again, ms. */
 const ackParkMs = 1000;
 
+/** How long threads may take to stop when the start failed, ms. */
+const startFailurePatienceMs = 5000;
+
 /** Runs until SIGTERM or SIGINT. Rejects if it cannot start. */
 export async function serve(config: Config): Promise<void> {
   const log = openLogger(config);
@@ -66,7 +69,10 @@ export async function serve(config: Config): Promise<void> {
   if (hasSink) {
     // Before any worker loads it: an engine first loaded in a worker crashes the process when that worker ends.
     await pinEmbeddedEngine();
-    store = await openStore(storeTarget);
+    store = await openStore(storeTarget).catch((error: unknown) => {
+      const detail = `--data-dir: the store in ${dirs.storePath} does not open; is another ess running on it?`;
+      throw new EssError('bad_option', detail, { cause: error });
+    });
     await ensureSchema(store);
   }
 
@@ -166,7 +172,8 @@ export async function serve(config: Config): Promise<void> {
       log,
     );
   });
-  await Promise.all([...sinks, ...producers].map((thread) => thread.start()));
+  const threads = [...sinks, ...producers];
+  await orStop(threads, () => Promise.all(threads.map((thread) => thread.start())));
 
   // ---- reads ----
   const readers = hasSink
@@ -223,7 +230,9 @@ export async function serve(config: Config): Promise<void> {
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
   ]);
-  const server = await startServer({ host: config.host, port: config.port, events, gets });
+  const server = await orStop(threads, () =>
+    startServer({ host: config.host, port: config.port, events, gets }),
+  );
   const loopDelay = new LoopDelay(recorder);
   loopDelay.start();
   const sweeper = setInterval(() => events?.sweep(Date.now()), sweepEveryMs);
@@ -272,6 +281,17 @@ export async function serve(config: Config): Promise<void> {
   clearTimeout(deadline);
   log.info('stopped');
   process.exit(0);
+}
+
+/** Does one step of the start; if it fails, stops the threads first, which would keep the process alive. */
+async function orStop<T>(threads: readonly Thread[], step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    const patience = new Promise((resolve) => setTimeout(resolve, startFailurePatienceMs));
+    await Promise.race([Promise.all(threads.map((thread) => thread.stop())), patience]);
+    throw error;
+  }
 }
 
 function openLogger(config: Config): Logger {
