@@ -25,7 +25,7 @@ import { nowUs } from '../stats/clock.ts';
 import { Counters, counterNames, createCounters } from '../stats/counters.ts';
 import { LoopDelay } from '../stats/loop_delay.ts';
 import { StageRecorder } from '../stats/recorder.ts';
-import { pinEmbeddedEngine } from '../store/chdb_engine.ts';
+import { pinEmbeddedEngine, whileEngineIdle } from '../store/chdb_engine.ts';
 import { openStore } from '../store/client.ts';
 import { ensureSchema } from '../store/migrate.ts';
 import type { Store, StoreTarget } from '../store/store.ts';
@@ -194,6 +194,7 @@ export async function serve(config: Config): Promise<void> {
     counters.add('worker_deaths');
     log.error({ err: error }, 'a reader thread died');
   });
+  let openReads = 0;
   const read: GetHandler = async (request) => {
     if (isStopping) throw new EssError('stopping', 'this process is stopping');
     if (readers === null) throw new EssError('store_unavailable', 'this role does not read: ask a sink role');
@@ -202,7 +203,12 @@ export async function serve(config: Config): Promise<void> {
       throw new EssError('overloaded', `${config.readQueueMax} reads are waiting (read_queue_max)`);
     }
     counters.add('reads');
-    return await readers.run(request);
+    openReads += 1;
+    try {
+      return await readers.run(request);
+    } finally {
+      openReads -= 1;
+    }
   };
 
   // ---- HTTP ----
@@ -275,7 +281,9 @@ export async function serve(config: Config): Promise<void> {
   loopDelay.stop();
   isClosed = true;
   server.close();
-  await readers?.close();
+  while (openReads > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  // Piscina terminates its threads, which must not happen while any thread is inside the engine.
+  if (readers !== null) await whileEngineIdle(() => readers.close());
   await store?.close();
   await mainLog.close();
   clearTimeout(deadline);

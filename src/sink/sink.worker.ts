@@ -40,6 +40,19 @@ const producerDoorbells = data.producerDoorbells.map((shared) => new Doorbell(sh
 let stop: () => void = () => {};
 const port = openPort(recorder, () => stop());
 const store = await openStore(data.store);
+let isDying = false;
+// An uncaught error ends this thread, but not before the engine has finished the thread's statements: their results
+// would come back to a thread that is gone, and the embedded engine's addon aborts the whole process then.
+process.on('uncaughtException', (error) => {
+  if (isDying) return;
+  isDying = true;
+  void store.close().finally(() => {
+    process.removeAllListeners('uncaughtException');
+    setImmediate(() => {
+      throw error;
+    });
+  });
+});
 const log = await openConsumer(data.log, {
   index: data.index,
   count: data.count,
