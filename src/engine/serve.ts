@@ -19,6 +19,7 @@ import type { ProducerData } from '../ingest/producer.worker.ts';
 import { type LogTarget, openAppender } from '../log/open.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { createRing } from '../ring/layout.ts';
+import { readLedger } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
 import { createBoard, PartitionBoard } from '../stats/board.ts';
 import { nowUs } from '../stats/clock.ts';
@@ -88,6 +89,19 @@ export async function serve(config: Config): Promise<void> {
     board.set(partition, 'end', state.end);
     board.set(partition, 'committed', state.committed);
     board.set(partition, 'bytes', state.bytes);
+  }
+
+  // What the ledger knows already, so that the first /stats does not show the whole log as in flight. The sinks look
+  // again, and try for as long as it takes.
+  if (store !== null) {
+    for (let partition = 0; partition < partitions; partition += 1) {
+      const totals = await readLedger(store, epoch, partition);
+      board.set(partition, 'rows', totals.rows);
+      board.set(partition, 'duplicates', totals.duplicates);
+      board.set(partition, 'parked', totals.parked);
+      board.set(partition, 'ledger', totals.next);
+      board.set(partition, 'stored', totals.next);
+    }
   }
 
   // ---- threads ----

@@ -294,17 +294,16 @@ export class Status {
 }
 
 function windowOf(query: string): StatsWindow {
+  let asked: StatsWindow | null = null;
   for (const [name, value] of new URLSearchParams(query)) {
     const window = statsWindows.find((candidate) => candidate === value);
-    if (name !== 'window' || window === undefined) {
-      throw new EssError(
-        'invalid_parameter',
-        `/stats takes window=${statsWindows.join('|')}, not "${name}=${value}"`,
-      );
+    if (name !== 'window' || window === undefined || asked !== null) {
+      const detail = `/stats takes one window=${statsWindows.join('|')}, not "${name}=${value}"`;
+      throw new EssError('invalid_parameter', detail);
     }
-    return window;
+    asked = window;
   }
-  return 'all';
+  return asked ?? 'all';
 }
 
 function lagSeconds(partitions: readonly PartitionStatus[]): number {

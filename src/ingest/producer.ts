@@ -38,6 +38,8 @@ export interface ProducerLimits extends EventLimits {
   readonly batchEventsMax: number;
   readonly groupBytesMax: number;
   readonly httpDeadlineMs: number;
+  /** Also the most requests that wait for the store in this worker. */
+  readonly slotsMax: number;
 }
 
 /** What a producer worker works with; all of it belongs to its thread except where shared memory is behind it. */
@@ -94,7 +96,13 @@ export class Producer {
     this.#parts = parts;
     this.#partitions = parts.log.partitions;
     this.#parser = new EventParser(parts.limits);
-    this.#waiters = new StoreWaiters(this.#partitions, parts.board, parts.answers, parts.log);
+    this.#waiters = new StoreWaiters(
+      this.#partitions,
+      parts.board,
+      parts.answers,
+      parts.log,
+      parts.limits.slotsMax,
+    );
     const { buffer, byteOffset, byteLength } = parts.requests.bytes;
     this.#ringBytes = Buffer.from(buffer, byteOffset, byteLength);
     this.#group = new Group(this.#partitions);
@@ -143,6 +151,14 @@ export class Producer {
   abandonWaiters(): void {
     this.#waiters.abandon();
     this.#parts.answers.flush();
+  }
+
+  /** At the end of the thread: what it had answered with ack=memory and not yet written is gone with it. */
+  writeOff(): void {
+    const lost = this.#memoryGroup.count;
+    if (lost === 0) return;
+    this.#parts.counters.add('events_memory_pending', -lost);
+    this.#parts.counters.add('events_memory_lost', lost);
   }
 
   #takeRequests(): void {

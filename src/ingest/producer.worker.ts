@@ -50,6 +50,8 @@ const producer = new Producer({
   isStoreHere: sinkDoorbells.length > 0,
   isTrimmer: data.index === 0,
 });
+// Also when it dies of an error.
+process.on('exit', () => producer.writeOff());
 port.send({ type: 'ready' });
 await producer.run();
 await log.close();

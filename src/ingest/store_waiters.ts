@@ -1,6 +1,7 @@
 // Requests with ack=store: durable in the log, waiting until a sink has stored them. They are answered from the
 // partition board, which sinks raise after each block; where the sink is another process, the worker raises the
-// board itself from the log's committed positions. Bounded by the share of slots that the main thread gives them.
+// board itself from the log's committed positions. Bounded: a client that goes away frees its slot long before its
+// waiter ends, so that the main thread's bound alone would not do.
 
 import { type ErrorCode, problemJson } from '../errors.ts';
 import type { DeadLetterReader } from '../log/log.ts';
@@ -35,10 +36,19 @@ export class StoreWaiters {
   readonly #board: PartitionBoard;
   readonly #answers: Answers;
   readonly #letters: DeadLetterReader;
+  readonly #countMax: number;
   /** In the order of their deadlines, since all requests have the same time limit. */
   #all: Waiter[] = [];
 
-  constructor(partitions: number, board: PartitionBoard, answers: Answers, letters: DeadLetterReader) {
+  /** At `countMax` waiters further requests are answered at once, as if their time were over. */
+  constructor(
+    partitions: number,
+    board: PartitionBoard,
+    answers: Answers,
+    letters: DeadLetterReader,
+    countMax: number,
+  ) {
+    this.#countMax = countMax;
     this.#queues = Array.from({ length: partitions }, () => []);
     this.#board = board;
     this.#answers = answers;
@@ -63,6 +73,10 @@ export class StoreWaiters {
       partitionsLeft: lastOffsets.size,
       isAnswered: false,
     };
+    if (this.#all.length >= this.#countMax) {
+      this.#answerLate(waiter, 'too many requests wait for the store');
+      return;
+    }
     for (const [partition, lastOffset] of lastOffsets) this.#queues[partition]?.push({ waiter, lastOffset });
     this.#all.push(waiter);
   }

@@ -37,6 +37,10 @@ const fixedKinds = {
     labels: {},
     help: 'Events answered with ack=memory that are not yet in the log',
   },
+  events_memory_lost: counter(
+    'events_memory_lost',
+    'Events answered with ack=memory that died with their worker thread',
+  ),
   inserts: counter('inserts', 'Blocks stored'),
   insert_retries: counter('insert_retries', 'Repeated inserts of a block with the same token'),
   insert_failures: counter('insert_failures', 'Inserts of a block that failed, retried or not'),

@@ -50,17 +50,35 @@ function batchOf(slot: number, places: readonly number[]): BatchRequest {
   };
 }
 
-function setUp(parked: readonly string[] = []): {
+function setUp(
+  parked: readonly string[] = [],
+  countMax = 1000,
+): {
   readonly board: PartitionBoard;
   readonly box: AnswerBox;
   readonly waiters: StoreWaiters;
 } {
   const board = new PartitionBoard(createBoard(partitions));
   const box = new AnswerBox(1 << 20);
-  return { board, box, waiters: new StoreWaiters(partitions, board, box.answers, lettersAt(parked)) };
+  return {
+    board,
+    box,
+    waiters: new StoreWaiters(partitions, board, box.answers, lettersAt(parked), countMax),
+  };
 }
 
 describe('requests that wait for the store', () => {
+  test('past their bound they are answered at once, with what was reached', async () => {
+    const { box, waiters } = setUp([], 2);
+    for (let slot = 1; slot <= 3; slot += 1) waiters.add(singleOf(slot, 0), [slot - 1], 1000);
+    const answers = box.take();
+    assert.deepEqual(
+      answers.map(({ slot, status }) => [slot, status]),
+      [[3, 503]],
+    );
+    assert.equal(waiters.count, 2);
+  });
+
   test('each is answered once: when its last event is stored, or at its deadline, whichever is seen first', async () => {
     const request = fc.record({
       places: fc.array(fc.nat({ max: partitions - 1 }), { minLength: 1, maxLength: 4 }),
