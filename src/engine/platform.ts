@@ -11,10 +11,10 @@ export async function checkPlatform(): Promise<void> {
   try {
     await import('uWebSockets.js');
   } catch (error) {
-    const header = (
-      process.report?.getReport() as { readonly header?: { readonly glibcVersionRuntime?: string } }
-    ).header;
-    const here = `Node.js ${process.version}, ${process.platform}-${process.arch}, glibc ${header?.glibcVersionRuntime ?? 'none'}`;
+    const report = process.report.getReport() as {
+      readonly header: { readonly glibcVersionRuntime?: string };
+    };
+    const here = `Node.js ${process.version}, ${process.platform}-${process.arch}, glibc ${report.header.glibcVersionRuntime ?? 'none'}`;
     const would = Object.entries(glibcNeeded)
       .map(([node, glibc]) => `Node.js ${node} with glibc ${glibc} or newer`)
       .join(', ');

@@ -107,12 +107,12 @@ async function drained(): Promise<void> {
 function expected<T>(
   rows: readonly T[],
   keyOf: (row: T) => string,
-  valueOf: (row: T) => number,
+  numberOf: (row: T) => number,
 ): Map<string, number[]> {
   const groups = new Map<string, number[]>();
   for (const row of rows) {
     const values = groups.get(keyOf(row)) ?? [];
-    values.push(valueOf(row));
+    values.push(numberOf(row));
     groups.set(keyOf(row), values);
   }
   return groups;
