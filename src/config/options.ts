@@ -222,7 +222,7 @@ export const options = {
     type: 'number',
     min: 0,
     max: 1024 * GiB,
-    default: GiB,
+    default: 256 * MiB,
     description:
       'Consumed batches of the embedded log are kept up to this many bytes, all partitions together.',
     example: '268435456',
