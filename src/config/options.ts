@@ -239,7 +239,7 @@ export const options = {
     type: 'number',
     min: 4 * KiB,
     max: GiB,
-    default: 16 * MiB,
+    default: 32 * MiB,
     description: 'A block for ClickHouse is closed at about this many bytes.',
     example: '16777216',
   },

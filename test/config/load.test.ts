@@ -211,8 +211,8 @@ test('the memory budget has the bounds of the half that runs here, and grows wit
   assert.equal(total('--ring-bytes', `${64 * MiB}`) - all, 3 * 32 * MiB);
   assert.equal(total('--http-pending-bytes-max', `${65 * MiB}`) - all, MiB);
   assert.equal(total('--identities-max', '2000001') - all, 64);
-  assert.equal(total('--sink-batch-bytes-max', `${17 * MiB}`) - all, 4 * 3 * MiB);
-  assert.equal(total('--sinks', '5') - all, 3 * 16 * MiB);
+  assert.equal(total('--sink-batch-bytes-max', `${33 * MiB}`) - all, 4 * 3 * MiB);
+  assert.equal(total('--sinks', '5') - all, 3 * 32 * MiB);
   for (const { name, bytes, why } of memoryBudget(loadConfig([], {}, 8))) {
     assert.ok(name !== '' && why !== '' && Number.isSafeInteger(bytes) && bytes > 0);
   }
