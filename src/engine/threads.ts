@@ -156,11 +156,6 @@ export class Thread {
     });
   }
 
-  /** Ends the worker at once, as a crash would; for tests. */
-  async kill(): Promise<void> {
-    await this.#worker?.terminate();
-  }
-
   /** What this thread recorded; for `all`, including its predecessors. A busy worker's latest one may be used. */
   async snapshots(window: StatsWindow): Promise<StageSnapshot[]> {
     const fresh = await this.#ask(window);
