@@ -257,6 +257,8 @@ export async function serve(config: Config): Promise<void> {
   loopDelay.start();
   const sweeper = setInterval(() => events?.sweep(Date.now()), sweepEveryMs);
   if (events !== null) void drainAnswers(events, lanes, new Doorbell(mainDoorbellMemory), () => isClosed);
+  // Before the log says ready, so that whoever reads that and sends a signal at once gets an orderly stop.
+  const signalled = untilSignal();
   log.info(
     {
       url: `http://${config.host}:${server.port}`,
@@ -272,7 +274,7 @@ export async function serve(config: Config): Promise<void> {
   );
 
   // ---- stop ----
-  const why = await untilSignal();
+  const why = await signalled;
   isStopping = true;
   log.info({ why, deadline_ms: config.stopDeadlineMs }, 'stopping');
   process.once(why, () => exitNow(log));
