@@ -92,6 +92,12 @@ const kinds = {
     canRetry: true,
     action: 'Retry with the same id after Retry-After; check disk space and /readyz.',
   },
+  log_changed: {
+    status: 503,
+    title: 'The topic was made anew or has other partitions now; nothing was written',
+    canRetry: true,
+    action: 'Retry with the same id after Retry-After: ESS opens the topic again by itself.',
+  },
   outcome_unknown: {
     status: 503,
     title: 'The outcome is not known',

@@ -26,6 +26,11 @@ export const recordFlags = {
   isKeyId: 4,
   /** The record was not written by ESS: its parts were derived from foreign bytes. */
   isForeign: 8,
+  /**
+   * No event could be made of it: `type` is the code of the reason, `subject` the reason, and the body the raw bytes.
+   * The sink keeps it among the dead letters.
+   */
+  isBroken: 16,
 } as const;
 
 const at = {

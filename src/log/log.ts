@@ -2,6 +2,8 @@
 // for clusters, Kafka. Producer workers hold a LogAppender, sink workers a LogConsumer; each thread opens its own.
 // test/log/contract.ts is the suite that every driver passes.
 
+import type { EssError } from '../errors.ts';
+
 /** Packed records (event/record.ts) of one partition, to be appended as one unit. */
 export interface AppendBatch {
   readonly partition: number;
@@ -19,12 +21,13 @@ export interface PartitionState {
   readonly end: number;
   /** Bytes held by the partition, consumed ones included. */
   readonly bytes: number;
-  /** Committed consumer position: the next offset to be consumed. */
+  /** Committed consumer position: the next offset to be consumed. 0 if none was committed. */
   readonly committed: number;
 }
 
 /** A consumer's durable position: the next offset to consume, with the text that was committed beside it. */
 export interface LogPosition {
+  /** -1 when none was ever committed, or it has expired. */
   readonly offset: number;
   /** Empty when none was committed. */
   readonly metadata: string;
@@ -42,6 +45,9 @@ export interface DeadLetter {
   /** The packed record. */
   readonly record: Buffer;
 }
+
+/** What became of one batch: the offset of its first record, or why it has none. */
+export type AppendResult = number | EssError;
 
 /** Reading the dead letters; every driver's handles have it. */
 export interface DeadLetterReader {
@@ -62,14 +68,19 @@ export interface LogAppender extends DeadLetterReader {
   readonly epoch: string;
   readonly partitions: number;
   /**
-   * Appends every batch, all or none for the embedded log, and settles when they are durable: fsynced, or
-   * acknowledged by all in-sync replicas. Gives the offset of each batch's first record, in order.
-   * Rejects with EssError `log_unavailable` (nothing was appended; also when the byte bound is reached) or
-   * `outcome_unknown`.
+   * Appends every batch and settles when each is durable (fsynced, or acknowledged by all in-sync replicas) or has
+   * failed. Gives each batch's result, in order. The embedded log appends all or none; a cluster may take some
+   * partitions and not others. Errors are `log_unavailable` (not appended, now or ever), `outcome_unknown` (may have
+   * been appended) and `log_changed`. Rejects with one of them if it holds for every batch. Settles within the time
+   * that the driver was opened with; several calls may be under way at once if `appendsMax` is above 1.
    */
-  append(batches: readonly AppendBatch[]): Promise<number[]>;
+  append(batches: readonly AppendBatch[]): Promise<AppendResult[]>;
+  /** How many appends may usefully be under way at the same time: 1 for the embedded log. */
+  readonly appendsMax: number;
   /** The state of every partition, by index. */
   states(): Promise<PartitionState[]>;
+  /** Committed consumer positions of these partitions, in order; 0 where none was committed. */
+  committed(partitions: readonly number[]): Promise<number[]>;
   /** Removes consumed batches past the retention bounds, never past a committed position; gives the bytes freed. */
   trim(): Promise<number>;
   close(): Promise<void>;
@@ -83,9 +94,18 @@ export interface AssignmentListener {
   revoked(partition: number): void;
   /** New records may be there (a hint: it may come without reason). */
   dataArrived(): void;
+  /**
+   * The log is no longer the one that was opened (the topic was made anew, or has more partitions now). Every
+   * partition was revoked before. Nothing more will come: the handle must be closed and opened again.
+   */
+  changed(reason: string): void;
 }
 
-/** Receives records of one partition: `count` packed records from `baseOffset` on. `bytes` is valid only within the call. */
+/**
+ * Receives records of one partition: `count` packed records with consecutive offsets from `baseOffset` on. Offsets
+ * left out between two calls hold no record (compacted away, transaction markers, aborted). `bytes` is valid only
+ * within the call.
+ */
 export type RecordVisitor = (baseOffset: number, count: number, bytes: Buffer) => void;
 
 /** A sink worker's handle on the log. */
@@ -95,10 +115,11 @@ export interface LogConsumer extends DeadLetterReader {
   /** Starts delivering assignments and hints to the listener. Called once. */
   start(listener: AssignmentListener): Promise<void>;
   /**
-   * Visits records from exactly `from` on, in offset order, until about `maxBytes` were visited (at least one
-   * stored batch or Kafka batch if any is there). Returns the next offset to read; equal to `from` if nothing is
-   * there yet. Throws EssError `internal` with the gap named if `from` lies before the first offset still held or
-   * beyond the end: never skips silently.
+   * Visits records from `from` on, in offset order, until about `maxBytes` were visited (at least one stored batch or
+   * Kafka batch if any is there). Returns the next offset to read, which is past offsets that hold no record; equal
+   * to `from` if nothing is there yet, which may also mean that it still has to be fetched: `dataArrived` tells.
+   * Reading an earlier offset again is allowed. Throws EssError `internal` with the gap named if `from` lies before
+   * the first offset still held or beyond the end: never skips a record silently.
    */
   read(partition: number, from: number, maxBytes: number, visit: RecordVisitor): number;
   /**
