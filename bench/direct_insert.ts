@@ -57,7 +57,7 @@ async function answer(request: InsertRequest): Promise<InsertReply> {
   switch (request.type) {
     case 'open': {
       session = new Session(request.path);
-      for (const statement of createTables) session.query(statement);
+      for (const statement of createTables('plain')) session.query(statement);
       folder = join(request.path, 'bench-rows');
       return { rows: 0, seconds: 0, cpu_s: 0 };
     }

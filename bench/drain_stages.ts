@@ -38,7 +38,14 @@ const insertsAtOnce = 2;
 const identitiesMax = 2_000_000;
 
 async function answer(request: StageRequest): Promise<StageReply> {
-  const log = await openConsumer(logOf(request.logPath, 1), { index: 0, count: 1, pollMs: 0 });
+  const log = await openConsumer(logOf(request.logPath, 1), {
+    index: 0,
+    count: 1,
+    pollMs: 0,
+    shard: 0,
+    shards: 1,
+    node: 'chdb',
+  });
   try {
     switch (request.stage) {
       case 'read':

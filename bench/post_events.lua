@@ -1,7 +1,14 @@
--- wrk's script for single-event POSTs: a new id for every request of every run. Arguments after `--`: the run's number.
+-- wrk's script for single-event POSTs: a new id for every request of every run. Arguments after `--`: the run's number,
+-- and the events' shape (support/event_batch.ts), "ours" or "peer".
 -- Everything but the iteration number is text made beforehand, so that wrk's thread costs as little as it can: on two
 -- cores it is part of what is measured.
 
+local shapes = {
+  ours = '","type":"click","subject":"user-%06d","ingest_time":"2025-12-24T09:43:54.121Z",' ..
+    '"data":{"page":"/products/%04d","country":"%s","amount":%d}}',
+  peer = '","user_id":"user-%06d","type":"click","timestamp":"2025-12-24T09:43:54.121Z",' ..
+    '"payload":"/products/%04d?country=%s&amount=%d&ref=home-page"}',
+}
 local variants = {}
 local countries = { "DE", "FR", "US", "IN", "BR", "JP", "NG", "SE" }
 local head = ""
@@ -18,8 +25,7 @@ function init(args)
   local start = string.format('{"id":"event-%08d-', run)
   for i = 0, 999 do
     variants[i] = string.format(
-      '","type":"click","subject":"user-%06d","ingest_time":"2025-12-24T09:43:54.121Z",' ..
-      '"data":{"page":"/products/%04d","country":"%s","amount":%d}}',
+      shapes[args[2] or "ours"],
       (i * 7919) % 1000000, (i * 104729) % 10000, countries[i % 8 + 1], 1000 + (i * 31) % 9000)
   end
   -- By hand, since wrk.format would count the bytes of a body that is not there yet.

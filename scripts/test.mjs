@@ -3,9 +3,10 @@
 //   npm test -- ring log     dist-test/*ring*.test.js and dist-test/*log*.test.js
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { missingKafka } from './kafka.mjs';
 import { missingTools, toolsPath } from './tools.mjs';
 
-const missing = missingTools();
+const missing = [...missingTools(), ...(await missingKafka())];
 if (missing.length > 0) console.error(`not to be had, their tests are skipped: ${missing.join(', ')}`);
 
 const wanted = process.argv.slice(2);

@@ -30,11 +30,21 @@ async function run(argv: readonly string[]): Promise<number> {
       const { stdin, stdout, stderr } = process;
       return await runSend(command.argv, { stdin, stdout, stderr, signal: interrupt.signal });
     }
+    case 'init': {
+      const { runInit } = await import('./cli/init.ts');
+      const { openDataDir } = await import('./engine/data_dir.ts');
+      const { stdout, stderr, env } = process;
+      const cores = availableParallelism();
+      return await runInit(command.argv, { env, cores, stdout, stderr, openDataDir });
+    }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());
       const { checkPlatform } = await import('./engine/platform.ts');
       await checkPlatform();
+      const { checkDependencies, refusalOf } = await import('./cli/init.ts');
+      const refusal = refusalOf(await checkDependencies(config));
+      if (refusal !== null) throw refusal;
       const { serve } = await import('./engine/serve.ts');
       await serve(config);
       return 0;

@@ -1,27 +1,30 @@
-// Fills an embedded log with events that nobody has consumed, as an ingest role leaves them: packed records, in groups
-// that are durable one after the other, dealt to partitions by the hash of their ids.
+// Fills a log with events that nobody has consumed, as an ingest role leaves them: packed records, in groups that are
+// durable one after the other, dealt to partitions by the hash of their ids.
 
 import { partitionOf } from '../../src/event/partition.ts';
 import { RecordWriter } from '../../src/event/record.ts';
 import type { AppendBatch } from '../../src/log/log.ts';
 import { type LogTarget, openAppender } from '../../src/log/open.ts';
-import { EventBatch } from './event_batch.ts';
+import { EventBatch, type EventShape } from './event_batch.ts';
 
 export interface BacklogOptions {
   readonly log: LogTarget;
   readonly run: number;
   readonly events: number;
+  /** @default ours */
+  readonly shape?: EventShape;
   /** Events of one append: what a loaded producer commits at once. */
   readonly groupEvents: number;
   /** Ingest time of the first event, epoch ms; each group is a millisecond later than the one before. */
   readonly ingestTimeMs: number;
 }
 
+/** Rejects with the log's error if it did not take everything. */
 export async function writeBacklog(options: BacklogOptions): Promise<void> {
   const { events, run, groupEvents } = options;
   const log = await openAppender(options.log);
   const writers = Array.from({ length: log.partitions }, () => new RecordWriter());
-  const batch = new EventBatch(groupEvents, run);
+  const batch = new EventBatch(groupEvents, run, options.shape);
   for (let first = 0; first < events; first += groupEvents) {
     batch.stamp(first);
     const timeMs = options.ingestTimeMs + first / groupEvents;
@@ -45,7 +48,7 @@ export async function writeBacklog(options: BacklogOptions): Promise<void> {
     for (const [partition, { count, bytes }] of writers.entries()) {
       if (count > 0) batches.push({ partition, count, bytes });
     }
-    await log.append(batches);
+    for (const result of await log.append(batches)) if (typeof result !== 'number') throw result;
     for (const writer of writers) writer.reset();
   }
   await log.close();

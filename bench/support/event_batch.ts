@@ -1,5 +1,6 @@
-// Events to measure with: NDJSON in the shape of the seeds' events, about 176 bytes each. The text is made once; a new
-// batch only stamps other digits into it, which costs some 50 ns an event, so that the generator stays cheap.
+// Events to measure with: NDJSON, about 176 bytes each, in ESS's shape or in that of the service which ESS replaces (the
+// peers read that one). The text is made once; a new batch only stamps other digits into it, which costs some 50 ns an
+// event, so that the generator stays cheap.
 
 const types = ['click', 'view', 'purchase', 'signup', 'search', 'scroll'];
 const countries = ['DE', 'FR', 'US', 'IN', 'BR', 'JP', 'NG', 'SE'];
@@ -8,6 +9,40 @@ const iterationDigits = 9;
 const userDigits = 6;
 const pageDigits = 4;
 const amountDigits = 4;
+
+/** `ours`: names that ESS knows, and free data. `peer`: what bench/peers/app.py asks for. */
+export type EventShape = 'ours' | 'peer';
+
+interface Shape {
+  /** The line of an event, with zeros where digits are stamped. */
+  readonly line: (run: number, type: string, country: string) => string;
+  /** What stands before the digits of the page and of the amount. */
+  readonly pageMark: string;
+  readonly amountMark: string;
+  /** True if ESS takes the user as the event's subject. */
+  readonly hasSubject: boolean;
+}
+
+const shapes: Readonly<Record<EventShape, Shape>> = {
+  ours: {
+    line: (run, type, country) =>
+      `{"id":"event-${padded(run)}-000000000","type":"${type}","subject":"user-000000","ingest_time":"2025-12-24T09:43:54.121Z","data":{"page":"/products/0000","country":"${country}","amount":1000}}\n`,
+    pageMark: 'products/',
+    amountMark: '"amount":',
+    hasSubject: true,
+  },
+  peer: {
+    line: (run, type, country) =>
+      `{"id":"event-${padded(run)}-000000000","user_id":"user-000000","type":"${type}","timestamp":"2025-12-24T09:43:54.121Z","payload":"/products/0000?country=${country}&amount=1000&ref=home-page"}\n`,
+    pageMark: 'products/',
+    amountMark: 'amount=',
+    hasSubject: false,
+  },
+};
+
+function padded(run: number): string {
+  return String(run).padStart(8, '0');
+}
 
 /** A batch of events with distinct ids, one a line. */
 export class EventBatch {
@@ -21,10 +56,13 @@ export class EventBatch {
   readonly #pageAt: Uint32Array;
   readonly #amountAt: Uint32Array;
   readonly #types: string[] = [];
+  readonly #hasSubject: boolean;
   #random: number;
 
   /** `run` (0 to 99,999,999) goes into every id, so that batches of different runs have no id in common. */
-  constructor(count: number, run: number) {
+  constructor(count: number, run: number, shape: EventShape = 'ours') {
+    const { line: lineOf, pageMark, amountMark, hasSubject } = shapes[shape];
+    this.#hasSubject = hasSubject;
     this.count = count;
     this.#random = run + 1;
     this.#lineAt = new Uint32Array(count + 1);
@@ -36,13 +74,13 @@ export class EventBatch {
     let at = 0;
     for (let i = 0; i < count; i += 1) {
       const type = types[this.#next(types.length)] ?? 'click';
-      const line = `{"id":"event-${String(run).padStart(8, '0')}-000000000","type":"${type}","subject":"user-000000","ingest_time":"2025-12-24T09:43:54.121Z","data":{"page":"/products/0000","country":"${countries[this.#next(countries.length)]}","amount":1000}}\n`;
+      const line = lineOf(run, type, countries[this.#next(countries.length)] ?? 'DE');
       this.#types.push(type);
       this.#lineAt[i] = at;
       this.#iterationAt[i] = at + line.indexOf('-000000000') + 1;
       this.#userAt[i] = at + line.indexOf('user-') + 5;
-      this.#pageAt[i] = at + line.indexOf('products/') + 9;
-      this.#amountAt[i] = at + line.indexOf('"amount":') + 9;
+      this.#pageAt[i] = at + line.indexOf(pageMark) + pageMark.length;
+      this.#amountAt[i] = at + line.indexOf(amountMark) + amountMark.length;
       at += line.length;
       lines.push(line);
     }
@@ -79,7 +117,9 @@ export class EventBatch {
     return this.#types[i] ?? '';
   }
 
+  /** Empty where the shape has none. */
   subject(i: number): string {
+    if (!this.#hasSubject) return '';
     const userAt = this.#userAt[i] ?? 0;
     return this.bytes.toString('latin1', userAt - 'user-'.length, userAt + userDigits);
   }

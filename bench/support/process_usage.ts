@@ -2,17 +2,40 @@
 // benches do not run.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 let ticksPerSecond = 0;
 
 /** CPU seconds of all threads so far, user and system; NaN once the process is gone. Resolution 10 ms. */
 export function cpuSeconds(pid: number): number {
   ticksPerSecond ||= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
-  const text = tryRead(pid, 'stat');
-  // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  // utime and stime are the 12th and 13th field behind the name.
+  const fields = statFields(pid);
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+}
+
+/** CPU seconds of several processes together; one that is gone counts nothing. */
+export function cpuSecondsOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + (cpuSeconds(pid) || 0), 0);
+}
+
+/** The process and all that it started, directly or not, as far as they run now. */
+export function processTree(root: number): number[] {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync('/proc')) {
+    const pid = Number(name);
+    // The parent is the second field behind the name.
+    if (pid > 0) parents.set(pid, Number(statFields(pid)[1]));
+  }
+  const tree = parents.has(root) ? [root] : [];
+  // Grows while it is walked.
+  for (const member of tree) for (const [pid, parent] of parents) if (parent === member) tree.push(pid);
+  return tree;
+}
+
+/** A process's command line, words separated by spaces; empty if it is gone. */
+export function commandLine(pid: number): string {
+  return tryRead(pid, 'cmdline').replaceAll('\0', ' ').trim();
 }
 
 /** Memory of a process, MiB. */
@@ -49,10 +72,9 @@ const quietShare = 0.08;
 /** Waits until the processes are nearly idle (merges done, garbage collected), but at most `secondsMax`. */
 export async function untilQuiet(pids: readonly number[], secondsMax: number): Promise<void> {
   const untilMs = Date.now() + secondsMax * 1000;
-  const used = (): number => pids.reduce((sum, pid) => sum + (cpuSeconds(pid) || 0), 0);
-  for (let before = used(); Date.now() < untilMs; ) {
+  for (let before = cpuSecondsOf(pids); Date.now() < untilMs; ) {
     await new Promise((resolve) => setTimeout(resolve, quietWindowMs));
-    const now = used();
+    const now = cpuSecondsOf(pids);
     if (now - before < (quietShare * quietWindowMs) / 1000) return;
     before = now;
   }
@@ -61,6 +83,12 @@ export async function untilQuiet(pids: readonly number[], secondsMax: number): P
 function mebibytes(text: string, name: string): number | null {
   const found = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text);
   return found === null ? null : Math.round(Number(found[1]) / 102.4) / 10;
+}
+
+/** The fields of /proc/PID/stat behind the name, which stands in parentheses and may hold anything. */
+function statFields(pid: number): string[] {
+  const text = tryRead(pid, 'stat');
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
 /** Empty if the process is gone or the file may not be read. */

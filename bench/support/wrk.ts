@@ -3,6 +3,7 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { EventShape } from './event_batch.ts';
 import { cpuSeconds } from './process_usage.ts';
 
 export interface WrkOptions {
@@ -12,6 +13,10 @@ export interface WrkOptions {
   readonly seconds: number;
   /** Goes into every id; 0 to 9,999,999. */
   readonly run: number;
+  /** Shape of the events, as in event_batch.ts. @default ours */
+  readonly shape?: EventShape;
+  /** A longer answer counts as an error and is left out of the percentiles, seconds. @default 2, as wrk's own */
+  readonly timeoutSeconds?: number;
 }
 
 export interface WrkResult {
@@ -43,16 +48,19 @@ const script = fileURLToPath(new URL('./bench.post_events.lua', import.meta.url)
 const lookEveryMs = 100;
 
 /** One thread, POST /events/. Rejects if wrk cannot run. */
-export async function runWrk({ url, connections, seconds, run }: WrkOptions): Promise<WrkResult> {
+export async function runWrk(options: WrkOptions): Promise<WrkResult> {
+  const { url, connections, seconds, run, shape = 'ours', timeoutSeconds = 2 } = options;
   const argv = [
     '-t1',
     `-c${connections}`,
     `-d${seconds}s`,
+    `--timeout=${timeoutSeconds}s`,
     '-s',
     script,
     `${url}/events/`,
     '--',
     String(run),
+    shape,
   ];
   const child = spawn('wrk', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
   const startedMs = performance.now();

@@ -3,6 +3,7 @@
 import {
   type Option,
   type OptionName,
+  optionDefault,
   optionFlag,
   optionGroups,
   optionRange,
@@ -17,12 +18,14 @@ const usage = `ess: events over HTTP into a durable log and ClickHouse, exactly 
 
 Usage:
   ess [serve] [OPTIONS]            run the service
+  ess init [OPTIONS]               make or check topics and tables (ess init --help)
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
   ess help | --help                this text
   ess --version                    the version
 
 Options of serve. A flag (--port 9000 or --port=9000) wins over the environment (ESS_PORT=9000),
 which wins over the JSON file ({"port": 9000}; keys have underscores), which wins over the default.
+Passwords have no flag: they come from the environment or from a file that an option names.
 
   --config FILE  (ESS_CONFIG)
       Read options from this JSON file.
@@ -37,9 +40,13 @@ export function helpText(): string {
 
 function optionText(name: OptionName): string {
   const option: Option = options[name];
+  if (option.type === 'secret') {
+    const origin = `only from the environment, or from the file of --${optionFlag(option.fileOption)}`;
+    return `  ${optionVariable(name)}\n${wrapped(`${option.description} (${origin}; default ${optionDefault(option)})`, 6)}`;
+  }
   const placeholder = { string: 'TEXT', choice: 'NAME', number: 'NUMBER' }[option.type];
   const range = option.type === 'string' ? '' : `${optionRange(option)}; `;
-  const description = `${option.description} (${range}default ${option.default})`;
+  const description = `${option.description} (${range}default ${optionDefault(option)})`;
   return `  --${optionFlag(name)} ${placeholder}  (${optionVariable(name)})\n${wrapped(description, 6)}`;
 }
 

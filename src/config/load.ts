@@ -5,6 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { EssError } from '../errors.ts';
+import { appendsMax } from '../log/kafka/target.ts';
+import { checkClickhouse, shardCount } from './clickhouse.ts';
+import { checkKafka, hasKafka } from './kafka.ts';
 import {
   type Config,
   type Option,
@@ -31,6 +34,9 @@ interface Given {
   readonly origin: string;
 }
 
+/** The origin of what nobody gave. */
+const defaultOrigin = 'the default';
+
 /** A flag of a command line. */
 export interface Flag {
   readonly type: 'boolean' | 'string';
@@ -45,18 +51,37 @@ export interface ParsedFlags {
   readonly positionals: readonly string[];
 }
 
+/** A configuration, and which of its options somebody gave a value (`auto` is none). */
+export interface Loaded {
+  readonly config: Config;
+  readonly given: ReadonlySet<OptionName>;
+}
+
 /**
  * The configuration for a command line (without `node` and the script), an environment and a number of cores.
  * Throws EssError `bad_option`, whose message names the option, its origin, the value and what is allowed.
  */
 export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv, cores: number): Config {
-  const given = new Map<OptionName, Given>();
-  const flags = parseFlags(argv, serveFlags);
+  return configFrom(parseConfigFlags(argv), env, cores).config;
+}
+
+/** Takes a command line with options of the table apart; `more` are the command's own flags. See `parseFlags`. */
+export function parseConfigFlags(
+  argv: readonly string[],
+  more: ReadonlyMap<string, Flag> = new Map(),
+): ParsedFlags {
+  refuseSecretFlags(argv);
+  const flags = parseFlags(argv, new Map([...configFlags, ...more]));
   const unexpected = flags.positionals[0];
   if (unexpected !== undefined) {
     throw new EssError('bad_option', `unexpected argument ${JSON.stringify(unexpected)}`);
   }
+  return flags;
+}
 
+/** The configuration that flags, the environment and the file named by either make together. See `loadConfig`. */
+export function configFrom(flags: ParsedFlags, env: NodeJS.ProcessEnv, cores: number): Loaded {
+  const given = new Map<OptionName, Given>();
   // From the weakest source to the strongest: a later one replaces what an earlier one gave.
   const configFlag = flags.values.get('config')?.at(-1);
   const configFile = configFlag ?? env['ESS_CONFIG'] ?? '';
@@ -64,6 +89,7 @@ export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv, core
   else if (configFlag !== undefined) throw new EssError('bad_option', '--config needs the name of a file');
   takeEnvironment(env, given);
   for (const name of optionNames) {
+    // A secret is in no flag: `parseFlags` did not know it.
     const value = flags.values.get(optionFlag(name))?.at(-1);
     if (value !== undefined) give(given, name, fromText(options[name], value), 'the command line');
   }
@@ -72,17 +98,45 @@ export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv, core
     optionNames.map((name) => [name, given.get(name)?.value ?? options[name].default]),
   );
   // Every value was checked against its option's type when it was given.
-  const config = resolveAuto(values as Unresolved, cores);
+  const config = hideSecrets(resolveAuto(values as Unresolved, cores));
   checkTogether(config, given);
+  const names = [...given].filter(([, { value }]) => value !== 'auto').map(([name]) => name);
+  return { config, given: new Set(names) };
+}
+
+/** Refuses passwords on the command line; see SecretOption for the reason. */
+function refuseSecretFlags(argv: readonly string[]): void {
+  for (const name of secretNames) {
+    const flag = `--${optionFlag(name)}`;
+    if (argv.some((argument) => argument === flag || argument.startsWith(`${flag}=`))) {
+      throw new EssError('bad_option', `${flag} is refused: ${secretAdvice(name)}`);
+    }
+  }
+}
+
+/** What to do instead of giving a secret where others can read it. */
+function secretAdvice(name: OptionName): string {
+  const option: Option = options[name];
+  const file = option.type === 'secret' ? ` or name its file with --${optionFlag(option.fileOption)}` : '';
+  return `others could read the password there; set ${optionVariable(name)} instead,${file}`;
+}
+
+/** Makes the secrets properties that printing, copying and sending to another thread leave out. */
+function hideSecrets(config: Config): Config {
+  for (const name of secretNames) Object.defineProperty(config, name, { enumerable: false });
   return config;
 }
 
 /** A Config whose numbers may still be 'auto'. */
 type Unresolved = { readonly [N in keyof Config]: Config[N] extends number ? number | 'auto' : Config[N] };
 
-const serveFlags: ReadonlyMap<string, Flag> = new Map([
+const secretNames = optionNames.filter((name) => options[name].type === 'secret');
+
+const configFlags: ReadonlyMap<string, Flag> = new Map([
   ['config', { type: 'string' }],
-  ...optionNames.map((name): [string, Flag] => [optionFlag(name), { type: 'string' }]),
+  ...optionNames
+    .filter((name) => !secretNames.includes(name))
+    .map((name): [string, Flag] => [optionFlag(name), { type: 'string' }]),
 ]);
 
 function takeFile(file: string, given: Map<OptionName, Given>): void {
@@ -110,7 +164,9 @@ function takeFile(file: string, given: Map<OptionName, Given>): void {
         `unknown key ${JSON.stringify(key)} in ${file}${suggestion(key, [...byKey.keys()])}`,
       );
     }
-    give(given, name, value, `key ${JSON.stringify(key)} of ${file}`);
+    const origin = `key ${JSON.stringify(key)} of ${file}`;
+    if (secretNames.includes(name)) throw new EssError('bad_option', `${origin}: ${secretAdvice(name)}`);
+    give(given, name, value, origin);
   }
 }
 
@@ -123,7 +179,8 @@ function takeEnvironment(env: NodeJS.ProcessEnv, given: Map<OptionName, Given>):
     if (name === undefined) {
       throw new EssError(
         'bad_option',
-        `unknown environment variable ${variable}=${value}${suggestion(variable, [...byVariable.keys()])}`,
+        // Without its value: it may be a password under a misspelt name.
+        `unknown environment variable ${variable}${suggestion(variable, [...byVariable.keys()])}`,
       );
     }
     // Compose files pass variables on that may be unset: `ESS_PORT=` means the same as no ESS_PORT.
@@ -138,15 +195,29 @@ function fromText(option: Option, text: string): unknown {
 
 function give(given: Map<OptionName, Given>, name: OptionName, value: unknown, origin: string): void {
   const option: Option = options[name];
-  if (!isValid(option, value)) {
-    const allowed =
-      option.type === 'number' ? `a whole number from ${optionRange(option)}` : optionRange(option);
-    throw new EssError(
-      'bad_option',
-      `--${optionFlag(name)} (from ${origin}) is ${JSON.stringify(value)}, but must be ${allowed}`,
-    );
+  const fault = faultOf(option, value);
+  if (fault !== null) {
+    throw new EssError('bad_option', `${stated(name, value, origin)}, but must ${fault}`);
   }
   given.set(name, { value, origin });
+}
+
+/** What a value must be and is not, in words after "but must"; null if it is valid. */
+function faultOf(option: Option, value: unknown): string | null {
+  if (!isValid(option, value)) {
+    return `be ${option.type === 'number' ? 'a whole number from ' : ''}${optionRange(option)}`;
+  }
+  if (option.type !== 'string' || option.fault === undefined || value === option.default) return null;
+  return option.fault(String(value));
+}
+
+/** An option with its origin and value. A secret is named by its variable, and its value not shown. */
+function stated(name: OptionName, value: unknown, origin: string): string {
+  if (options[name].type === 'secret') return `${optionVariable(name)} is set`;
+  const text = JSON.stringify(value);
+  // Somebody may have written a password into an address.
+  const shown = text.includes('@') ? 'not shown here, since it has an @' : text;
+  return `--${optionFlag(name)} (${origin === defaultOrigin ? origin : `from ${origin}`}) is ${shown}`;
 }
 
 function isValid(option: Option, value: unknown): boolean {
@@ -155,19 +226,21 @@ function isValid(option: Option, value: unknown): boolean {
     return typeof value === 'number' && Number.isInteger(value) && value >= option.min && value <= option.max;
   }
   if (typeof value !== 'string') return false;
-  return option.type === 'choice' ? option.choices.includes(value) : value !== '' && !value.includes('\0');
+  if (option.type === 'choice') return option.choices.includes(value);
+  return (value !== '' || option.default === '') && !value.includes('\0');
 }
 
 function resolveAuto(config: Unresolved, cores: number): Config {
-  const { partitions } = config;
+  const partitions = config.partitions === 'auto' ? automaticPartitions(config) : config.partitions;
   const automatic = {
     producers: Math.max(1, Math.floor((cores * 3) / 8)),
     // A partition belongs to one thread: more threads than partitions would idle.
-    sinks: Math.min(Math.max(1, Math.floor(cores / 2)), partitions === 'auto' ? 1 : partitions),
+    sinks: Math.min(Math.max(1, Math.floor(cores / 2)), partitions),
     readers: Math.max(2, Math.floor(cores / 4)),
   };
   const resolved = {
     ...config,
+    partitions,
     producers: config.producers === 'auto' ? clamp('producers', automatic.producers) : config.producers,
     sinks: config.sinks === 'auto' ? clamp('sinks', automatic.sinks) : config.sinks,
     readers: config.readers === 'auto' ? clamp('readers', automatic.readers) : config.readers,
@@ -176,22 +249,34 @@ function resolveAuto(config: Unresolved, cores: number): Config {
   return resolved as Config;
 }
 
+/** Partitions of a new log, before ClickHouse's shards are looked at. A topic's number is hard to raise later. */
+const embeddedPartitions = 4;
+const kafkaPartitions = 12;
+
+function automaticPartitions(config: Unresolved): number {
+  const shards = shardCount(config);
+  const least = hasKafka(config) ? kafkaPartitions : embeddedPartitions;
+  return Math.ceil(least / shards) * shards;
+}
+
 function clamp(name: 'producers' | 'sinks' | 'readers', value: number): number {
   return Math.min(Math.max(value, options[name].min), options[name].max);
 }
 
 /** Combinations in which each value is allowed and yet no request could ever succeed. */
 function checkTogether(config: Config, given: ReadonlyMap<OptionName, Given>): void {
+  const describe = (name: OptionName): string =>
+    stated(name, config[name], given.get(name)?.origin ?? defaultOrigin);
   for (const name of ['ringBytes', 'ackRingBytes'] as const) {
     if (!Number.isInteger(Math.log2(config[name]))) {
-      throw new EssError('bad_option', `${described(name, config, given)}, but must be a power of two`);
+      throw new EssError('bad_option', `${describe(name)}, but must be a power of two`);
     }
   }
   const atMost = (name: NumberName, limit: number, limitWords: string, limitName: NumberName): void => {
     if (config[name] <= limit) return;
     throw new EssError(
       'bad_option',
-      `${described(name, config, given)}, but must be at most ${limit} (${limitWords}), as ${described(limitName, config, given)}`,
+      `${describe(name)}, but must be at most ${limit} (${limitWords}), as ${describe(limitName)}`,
     );
   };
   atMost(
@@ -207,15 +292,12 @@ function checkTogether(config: Config, given: ReadonlyMap<OptionName, Given>): v
     'http-decompressed-bytes-max',
     'httpDecompressedBytesMax',
   );
-  atMost('eventBytesMax', config.logBytesMax, 'log-bytes-max', 'logBytesMax');
+  if (!hasKafka(config)) atMost('eventBytesMax', config.logBytesMax, 'log-bytes-max', 'logBytesMax');
+  checkKafka(config, describe);
+  checkClickhouse(config, describe);
 }
 
 type NumberName = { [N in OptionName]: Config[N] extends number ? N : never }[OptionName];
-
-function described(name: NumberName, config: Config, given: ReadonlyMap<OptionName, Given>): string {
-  const origin = given.get(name)?.origin;
-  return `--${optionFlag(name)} (${origin === undefined ? 'the default' : `from ${origin}`}) is ${config[name]}`;
-}
 
 /**
  * Takes a command line apart. Throws EssError `bad_option` for a flag that is not in `flags`, one without its value,
@@ -335,14 +417,18 @@ const slotBytes = 1024;
 const queuedReadBytes = 16 * 1024;
 /** One block fills while one is encoded and one is on its way to the store. */
 const blocksPerSink = 3;
-/** One group fills while the one before it is being made durable. */
-const groupsPerProducer = 2;
+/** Appends of one producer under way at once in the embedded log: lmdb commits one transaction after the other. */
+const embeddedAppendsMax = 1;
 
 /**
  * Every bound that the configuration sets, in bytes: their sum is the most memory that load can make this process
  * use, on top of what Node.js, each thread and an embedded store need when idle.
  */
 export function memoryBudget(config: Config): MemoryBound[] {
+  const isKafka = hasKafka(config);
+  const appends = isKafka ? appendsMax : embeddedAppendsMax;
+  // With Kafka as many again may wait for a broker in trouble. One more fills while these are being made durable.
+  const groups = (isKafka ? 2 * appends : appends) + 1;
   const ingest: MemoryBound[] = [
     {
       name: 'ingest rings',
@@ -371,8 +457,8 @@ export function memoryBudget(config: Config): MemoryBound[] {
     },
     {
       name: 'log groups',
-      bytes: config.producers * groupsPerProducer * config.groupBytesMax,
-      why: `${config.producers} producers x ${groupsPerProducer} x group-bytes-max: one fills, one is being written`,
+      bytes: config.producers * groups * config.groupBytesMax,
+      why: `${config.producers} producers x ${groups} x group-bytes-max: one fills, ${appends} being written`,
     },
   ];
   const sink: MemoryBound[] = [
@@ -392,6 +478,18 @@ export function memoryBudget(config: Config): MemoryBound[] {
       why: `${config.readQueueMax} reads x about ${queuedReadBytes} B`,
     },
   ];
+  if (isKafka) {
+    ingest.push({
+      name: 'requests to Kafka',
+      bytes: config.producers * appends * config.groupBytesMax,
+      why: `${config.producers} producers x ${appends} x group-bytes-max: the groups being written, as record batches`,
+    });
+    sink.push({
+      name: 'fetched records',
+      bytes: config.sinks * config.kafkaFetchBytesMax,
+      why: `${config.sinks} sinks x kafka-fetch-bytes-max`,
+    });
+  }
   if (config.role === 'ingest') return ingest;
   return config.role === 'sink' ? sink : [...ingest, ...sink];
 }

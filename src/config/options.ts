@@ -1,5 +1,9 @@
 // The one option table. Flags (`--sink-linger-ms 100`), environment (ESS_SINK_LINGER_MS), the JSON file of --config
-// ({"sink_linger_ms": 100}), --help and docs/configuration.md all come from it.
+// ({"sink_linger_ms": 100}), --help and docs/configuration.md all come from it. Read at start, on the main thread.
+
+import { brokersFault } from './brokers.ts';
+import { databaseFault, topicFault } from './names.ts';
+import { shardsFault } from './shards.ts';
 
 interface OptionBase {
   readonly description: string;
@@ -7,7 +11,20 @@ interface OptionBase {
 }
 export interface StringOption extends OptionBase {
   readonly type: 'string';
+  /** Only where the default is empty may a value be empty too. */
   readonly default: string;
+  /** What a value that is not the default must be and is not, in words after "but must"; null if nothing. */
+  readonly fault?: (text: string) => string | null;
+}
+/**
+ * A password. It is taken from the environment only, or from the file that another option names: other users of the
+ * machine can read a command line, and configuration files are copied about. Never shown anywhere.
+ */
+export interface SecretOption extends OptionBase {
+  readonly type: 'secret';
+  readonly default: '';
+  /** The option that names a file to read it from instead. */
+  readonly fileOption: 'kafkaSaslPasswordFile' | 'clickhousePasswordFile';
 }
 export interface ChoiceOption extends OptionBase {
   readonly type: 'choice';
@@ -22,7 +39,7 @@ export interface NumberOption extends OptionBase {
   /** 'auto' is resolved from the machine (number of cores) or from other options, as `description` says. */
   readonly default: number | 'auto';
 }
-export type Option = StringOption | ChoiceOption | NumberOption;
+export type Option = StringOption | SecretOption | ChoiceOption | NumberOption;
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -34,7 +51,8 @@ export const options = {
     type: 'choice',
     choices: ['all', 'ingest', 'sink'],
     default: 'all',
-    description: 'Which half runs here: HTTP to log (ingest), log to store (sink), or both (all).',
+    description:
+      'Which half runs here: HTTP to log (ingest), log to store (sink), or both (all). Halves apart share Kafka or, as one of each on one machine, the embedded log in data-dir.',
     example: 'ingest',
   },
   host: {
@@ -86,8 +104,9 @@ export const options = {
     type: 'number',
     min: 1,
     max: 1024,
-    default: 4,
-    description: 'Partitions of a new log. An existing embedded log keeps the number it was made with.',
+    default: 'auto',
+    description:
+      'Partitions of a new log; a multiple of the ClickHouse shards. auto: 4 in the embedded log, 12 in Kafka, raised to the next such multiple. An existing log keeps the number it was made with.',
     example: '12',
   },
   ack: {
@@ -300,6 +319,189 @@ export const options = {
       'Time for an orderly stop; past it the process exits at once. Nothing acknowledged is lost either way.',
     example: '60000',
   },
+  kafkaBrokers: {
+    type: 'string',
+    default: '',
+    fault: brokersFault,
+    description:
+      'Kafka brokers to begin with, as HOST:PORT separated by commas, IPv6 addresses in brackets; the others are learnt from them. Empty: the embedded log.',
+    example: 'kafka-1:9092,kafka-2:9092',
+  },
+  kafkaTopic: {
+    type: 'string',
+    default: 'events',
+    fault: topicFault,
+    description: 'Topic of the events. `ess init` makes it.',
+    example: 'web-events',
+  },
+  kafkaDeadLetterTopic: {
+    type: 'string',
+    default: 'auto',
+    fault: topicFault,
+    description:
+      'Compacted topic of the records that can never be stored; one ESS system each. auto: the name of kafka-topic with -dead-letters behind it. `ess init` makes it.',
+    example: 'web-events-parked',
+  },
+  kafkaGroup: {
+    type: 'string',
+    default: 'event-statistics-service',
+    description:
+      'Consumer group of the sinks. Its committed offsets say what is stored: another name begins anew.',
+    example: 'web-statistics',
+  },
+  kafkaReplicationFactor: {
+    type: 'number',
+    min: 1,
+    max: 64,
+    default: 3,
+    description: 'Copies of each partition of the topics that `ess init` makes.',
+    example: '5',
+  },
+  kafkaMinInsyncReplicas: {
+    type: 'number',
+    min: 1,
+    max: 64,
+    default: 2,
+    description:
+      'Replicas that have an event before ack=log answers 200. A topic that asks for fewer is refused at start.',
+    example: '3',
+  },
+  kafkaCompression: {
+    type: 'choice',
+    choices: ['none', 'gzip', 'zstd'],
+    default: 'none',
+    description:
+      'Compression of what is sent to Kafka. zstd needs Node.js 22.15 or later, or 23.8 or later of Node.js 23.',
+    example: 'gzip',
+  },
+  kafkaTls: {
+    type: 'choice',
+    choices: ['off', 'on'],
+    default: 'off',
+    description: 'Encrypts connections to Kafka.',
+    example: 'on',
+  },
+  kafkaTlsCaFile: {
+    type: 'string',
+    default: '',
+    description:
+      "PEM file of the authorities that sign the brokers' certificates. Empty: those that Node.js knows.",
+    example: '/etc/ess/kafka-ca.pem',
+  },
+  kafkaTlsCertFile: {
+    type: 'string',
+    default: '',
+    description: 'PEM file of the certificate with which ESS proves who it is. Empty: none.',
+    example: '/etc/ess/kafka.pem',
+  },
+  kafkaTlsKeyFile: {
+    type: 'string',
+    default: '',
+    description: 'PEM file of the private key of kafka-tls-cert-file, without a passphrase.',
+    example: '/etc/ess/kafka-key.pem',
+  },
+  kafkaSaslMechanism: {
+    type: 'choice',
+    choices: ['none', 'plain', 'scram-sha-256', 'scram-sha-512'],
+    default: 'none',
+    description: 'How ESS logs in to Kafka. plain sends the password as it is: use it with kafka-tls on.',
+    example: 'scram-sha-512',
+  },
+  kafkaSaslUsername: {
+    type: 'string',
+    default: '',
+    description: 'User name for kafka-sasl-mechanism.',
+    example: 'ess',
+  },
+  kafkaSaslPasswordFile: {
+    type: 'string',
+    default: '',
+    description: 'File whose first line is the password for kafka-sasl-username. Read once, at start.',
+    example: '/run/secrets/kafka_password',
+  },
+  kafkaSaslPassword: {
+    type: 'secret',
+    default: '',
+    fileOption: 'kafkaSaslPasswordFile',
+    description: 'The password for kafka-sasl-username, where it is not in a file.',
+    example: 'from-a-secret-store',
+  },
+  kafkaSessionTimeoutMs: {
+    type: 'number',
+    min: 1000,
+    max: 1_800_000,
+    default: 10_000,
+    description:
+      'A sink that Kafka has not heard of for so long loses its partitions to the others. Brokers take 6000 to 1800000 unless they were told otherwise (group.min.session.timeout.ms).',
+    example: '30000',
+  },
+  kafkaFetchBytesMax: {
+    type: 'number',
+    min: 64 * KiB,
+    max: GiB,
+    default: 32 * MiB,
+    description:
+      'Records from Kafka that a sink worker holds before their block is built, all its partitions together; a single batch may be larger.',
+    example: '67108864',
+  },
+  clickhouse: {
+    type: 'string',
+    default: '',
+    fault: shardsFault,
+    description:
+      'ClickHouse nodes by the URLs of their HTTP interface: commas separate the replicas of a shard, semicolons the shards. Empty: the embedded store.',
+    example: 'http://ch-1a:8123,http://ch-1b:8123;http://ch-2a:8123,http://ch-2b:8123',
+  },
+  clickhouseUser: {
+    type: 'string',
+    default: 'default',
+    description: 'User on every node.',
+    example: 'ess',
+  },
+  clickhousePasswordFile: {
+    type: 'string',
+    default: '',
+    description: 'File whose first line is the password of clickhouse-user. Read once, at start.',
+    example: '/run/secrets/clickhouse_password',
+  },
+  clickhousePassword: {
+    type: 'secret',
+    default: '',
+    fileOption: 'clickhousePasswordFile',
+    description: 'The password of clickhouse-user, where it is not in a file. Not set: none.',
+    example: 'from-a-secret-store',
+  },
+  clickhouseDatabase: {
+    type: 'string',
+    default: 'default',
+    fault: databaseFault,
+    description: 'Database of the tables on every node. `ess init` makes both.',
+    example: 'ess',
+  },
+  clickhouseTlsCaFile: {
+    type: 'string',
+    default: '',
+    description:
+      "PEM file of the authorities that sign the nodes' certificates (https). Empty: those that Node.js knows.",
+    example: '/etc/ess/clickhouse-ca.pem',
+  },
+  clickhouseCompression: {
+    type: 'choice',
+    choices: ['none', 'gzip'],
+    default: 'none',
+    description:
+      'Compression of the blocks sent to ClickHouse. gzip costs more time than it saves unless the network is slow.',
+    example: 'gzip',
+  },
+  clickhouseRequestTimeoutMs: {
+    type: 'number',
+    min: 100,
+    max: 600_000,
+    default: 30_000,
+    description:
+      'Time for one insert on one node; past it the block is offered to the next replica of its shard, under the same token.',
+    example: '10000',
+  },
   logLevel: {
     type: 'choice',
     choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
@@ -317,7 +519,10 @@ type ValueOf<O> = O extends { readonly type: 'number' }
     ? C
     : string;
 
-/** All options with their resolved values. */
+/**
+ * All options with their resolved values. Secrets are properties that cannot be enumerated: printing, copying or
+ * sending a Config to another thread leaves them out.
+ */
 export type Config = { readonly [N in OptionName]: ValueOf<(typeof options)[N]> };
 
 /** Every option, in the order of the table. */
@@ -345,6 +550,41 @@ export const optionGroups: readonly { readonly title: string; readonly names: re
   {
     title: 'Log',
     names: ['partitions', 'groupBytesMax', 'logBytesMax', 'logRetentionMs', 'logRetentionBytes'],
+  },
+  {
+    title: 'Kafka',
+    names: [
+      'kafkaBrokers',
+      'kafkaTopic',
+      'kafkaDeadLetterTopic',
+      'kafkaGroup',
+      'kafkaReplicationFactor',
+      'kafkaMinInsyncReplicas',
+      'kafkaCompression',
+      'kafkaTls',
+      'kafkaTlsCaFile',
+      'kafkaTlsCertFile',
+      'kafkaTlsKeyFile',
+      'kafkaSaslMechanism',
+      'kafkaSaslUsername',
+      'kafkaSaslPasswordFile',
+      'kafkaSaslPassword',
+      'kafkaSessionTimeoutMs',
+      'kafkaFetchBytesMax',
+    ],
+  },
+  {
+    title: 'ClickHouse',
+    names: [
+      'clickhouse',
+      'clickhouseUser',
+      'clickhousePasswordFile',
+      'clickhousePassword',
+      'clickhouseDatabase',
+      'clickhouseTlsCaFile',
+      'clickhouseCompression',
+      'clickhouseRequestTimeoutMs',
+    ],
   },
   {
     title: 'Sink',
@@ -375,9 +615,15 @@ export function optionVariable(name: string): string {
   return `ESS_${optionKey(name).toUpperCase()}`;
 }
 
+/** The default in words; one that is the empty text is `empty`. */
+export function optionDefault(option: Option): string {
+  if (option.type === 'secret') return 'not set';
+  return option.default === '' ? 'empty' : String(option.default);
+}
+
 /** What a value may be, in words: `0 to 65535`, `memory, log or store`, `text`. */
 export function optionRange(option: Option): string {
-  if (option.type === 'string') return 'text';
+  if (option.type === 'string' || option.type === 'secret') return 'text';
   if (option.type === 'choice')
     return `${option.choices.slice(0, -1).join(', ')} or ${option.choices.at(-1)}`;
   return `${option.min} to ${option.max}${option.default === 'auto' ? ', or auto' : ''}`;

@@ -6,6 +6,7 @@ import type { EventsRoute } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
 import type { Answer, GetRequest } from '../http/server.ts';
 import type { AckLevel } from '../ingest/wire.ts';
+import type { LedgerTotals } from '../sink/ledger.ts';
 import type { PartitionBoard } from '../stats/board.ts';
 import { counterNames, type EngineCounters } from '../stats/counters.ts';
 import { mergeSnapshots } from '../stats/merge.ts';
@@ -13,7 +14,8 @@ import { type MetricsInput, PrometheusText } from '../stats/prometheus.ts';
 import type { StageRecorder, StageSnapshot } from '../stats/recorder.ts';
 import { type StatsWindow, statsWindows } from '../stats/stages.ts';
 import type { Conditions } from './conditions.ts';
-import type { Thread } from './threads.ts';
+import type { Session } from './session.ts';
+import type { LogWatch } from './watch.ts';
 
 /** Lag past which the status is degraded, seconds: the alert of the load-test log that ESS comes from. */
 export const lagDegradedSeconds = 60;
@@ -21,14 +23,12 @@ export const lagDegradedSeconds = 60;
 export interface StatusParts {
   readonly role: 'all' | 'ingest' | 'sink';
   readonly version: string;
-  readonly epoch: string;
   readonly ack: AckLevel;
-  readonly board: PartitionBoard;
+  /** What lives on the log as it is now; another one after the log has changed. */
+  readonly session: () => { readonly session: Session; readonly watch: LogWatch };
   readonly counters: EngineCounters;
   readonly recorder: StageRecorder;
   readonly conditions: Conditions;
-  readonly producers: readonly Thread[];
-  readonly sinks: readonly Thread[];
   /** The engine's own list, by producer index. */
   readonly lanes: readonly (Lane | null)[];
   readonly events: EventsRoute | null;
@@ -45,9 +45,13 @@ interface PartitionStatus {
   readonly rows: number | null;
   readonly duplicates: number | null;
   readonly parked: number | null;
+  /** Offsets without a record: compacted away, transaction markers, aborted, gone before ESS first came. */
+  readonly holes: number | null;
   readonly in_flight: number;
   readonly lag_seconds: number;
   readonly bytes: number;
+  /** Sink thread of this process that owns the partition; null if none does. */
+  readonly owner: string | null;
 }
 
 interface ConservationStatus {
@@ -55,11 +59,17 @@ interface ConservationStatus {
   readonly stored: number | null;
   readonly duplicates: number | null;
   readonly parked: number | null;
+  readonly holes: number | null;
   readonly in_flight: number;
-  /** accepted = stored + duplicates + parked + in_flight holds for every partition; null where no sink runs. */
+  /**
+   * accepted = stored + duplicates + parked + holes + in_flight holds for every partition whose ledger is known; null
+   * where none is.
+   */
   readonly exact: boolean | null;
   readonly memory_pending: number;
 }
+
+type OwnTotals = Pick<LedgerTotals, 'rows' | 'duplicates' | 'parked' | 'holes' | 'next'>;
 
 const totalsReadsMax = 100;
 
@@ -87,7 +97,8 @@ export class Status {
   }
 
   #blockers(): string[] {
-    const { role, producers, ack, conditions, isStopping } = this.#parts;
+    const { role, ack, conditions, isStopping } = this.#parts;
+    const { producers } = this.#session;
     const blockers: string[] = [];
     if (isStopping()) blockers.push('this process is stopping');
     if (role === 'sink') return blockers;
@@ -99,7 +110,8 @@ export class Status {
   }
 
   #reasons(): string[] {
-    const { conditions, producers, sinks } = this.#parts;
+    const { conditions } = this.#parts;
+    const { producers, sinks } = this.#session;
     const reasons = conditions.list();
     for (const thread of [...producers, ...sinks])
       if (!thread.isAlive) reasons.push(`${thread.name} is not running`);
@@ -114,7 +126,8 @@ export class Status {
   // ---- figures --------------------------------------------------------------------------------------------------
 
   async stats(request: GetRequest): Promise<Answer> {
-    const { role, counters, producers, sinks, lanes, events, epoch } = this.#parts;
+    const { role, counters, lanes, events } = this.#parts;
+    const { producers, sinks, log } = this.#session;
     const window = windowOf(request.query);
     const stages = mergeSnapshots(await this.#snapshots(window));
     const partitions = this.#partitions();
@@ -123,16 +136,15 @@ export class Status {
       role,
       version: this.#parts.version,
       uptime_s: this.#uptimeSeconds(),
-      epoch,
+      epoch: log.epoch,
       window,
       status: reasons.length > 0 ? 'degraded' : 'ready',
       reasons,
       stages,
       conservation: this.#conservation(partitions),
-      // Without a sink here nobody knows the age of what waits.
       lag: {
         events: sum(partitions, (partition) => partition.in_flight),
-        seconds: sinks.length > 0 ? lagSeconds(partitions) : null,
+        seconds: lagSeconds(partitions),
       },
       slots:
         events === null
@@ -170,10 +182,11 @@ export class Status {
   }
 
   async metrics(): Promise<Answer> {
-    const { role, version, counters, producers, sinks, lanes, events } = this.#parts;
+    const { role, version, counters, lanes, events } = this.#parts;
+    const { producers, sinks } = this.#session;
     const partitions = this.#partitions();
     const conservation = this.#conservation(partitions);
-    const isSinkHere = conservation.exact !== null;
+    const isLedgerKnown = conservation.exact !== null;
     const input: MetricsInput = {
       version,
       role,
@@ -181,13 +194,14 @@ export class Status {
       readiness: { ready: this.#blockers().length === 0, degraded: this.#reasons().length > 0 },
       stages: await this.#snapshots('all'),
       counters,
-      conservation: isSinkHere
+      conservation: isLedgerKnown
         ? {
             holds: conservation.exact === true,
             records: conservation.accepted,
             rows: conservation.stored ?? 0,
             duplicates: conservation.duplicates ?? 0,
             parked: conservation.parked ?? 0,
+            holes: conservation.holes ?? 0,
             inFlight: conservation.in_flight,
           }
         : null,
@@ -227,63 +241,66 @@ export class Status {
   }
 
   async #snapshots(window: StatsWindow): Promise<StageSnapshot[]> {
-    const { producers, sinks, recorder } = this.#parts;
+    const { recorder } = this.#parts;
+    const { producers, sinks } = this.#session;
     const others = await Promise.all([...producers, ...sinks].map((thread) => thread.snapshots(window)));
     return [recorder.snapshot(window), ...others.flat()];
   }
 
+  get #session(): Session {
+    return this.#parts.session().session;
+  }
+
   #partitions(): PartitionStatus[] {
-    const { board, sinks } = this.#parts;
-    const isSinkHere = sinks.length > 0;
+    const { session, watch } = this.#parts.session();
+    const { board } = session;
     const nowMs = Date.now();
-    return Array.from({ length: board.partitions }, (_, partition) => {
-      // The ledger's position and its totals are four words: read them until they did not move meanwhile.
-      let ledger = board.get(partition, 'ledger');
-      let rows = 0;
-      let duplicates = 0;
-      let parked = 0;
-      for (let i = 0; i < totalsReadsMax; i += 1) {
-        rows = board.get(partition, 'rows');
-        duplicates = board.get(partition, 'duplicates');
-        parked = board.get(partition, 'parked');
-        const again = board.get(partition, 'ledger');
-        if (again === ledger && rows + duplicates + parked === ledger) break;
-        ledger = again;
-      }
+    return Array.from({ length: board.partitions }, (_, partition): PartitionStatus => {
+      const owner = board.get(partition, 'owner');
+      const totals = owner > 0 ? ownTotals(board, partition) : watch.totals(partition);
       const committed = board.get(partition, 'committed');
+      const position = totals?.next ?? committed;
       const pendingMs = board.get(partition, 'pendingIngestMs');
       // Read last: it only grows, so that it is never behind what was read before.
       const end = board.get(partition, 'end');
+      const ownWaitMs = pendingMs > 0 ? Math.max(0, nowMs - pendingMs) : 0;
+      const waitMs = owner > 0 ? ownWaitMs : watch.waitMs(partition, position);
       return {
         partition,
         start: board.get(partition, 'start'),
         end,
         committed,
-        stored: isSinkHere ? ledger : null,
-        rows: isSinkHere ? rows : null,
-        duplicates: isSinkHere ? duplicates : null,
-        parked: isSinkHere ? parked : null,
-        in_flight: end - (isSinkHere ? ledger : committed),
-        lag_seconds: pendingMs > 0 && end > ledger ? Math.max(0, nowMs - pendingMs) / 1000 : 0,
+        stored: totals?.next ?? null,
+        rows: totals?.rows ?? null,
+        duplicates: totals?.duplicates ?? null,
+        parked: totals?.parked ?? null,
+        holes: totals?.holes ?? null,
+        in_flight: Math.max(0, end - position),
+        lag_seconds: end > position ? waitMs / 1000 : 0,
         bytes: board.get(partition, 'bytes'),
+        owner: session.sinks[owner - 1]?.name ?? null,
       };
     });
   }
 
   #conservation(partitions: readonly PartitionStatus[]): ConservationStatus {
-    const { sinks, counters } = this.#parts;
-    const isSinkHere = sinks.length > 0;
-    const isExact = partitions.every(
-      ({ rows, duplicates, parked, stored, end }) =>
-        (rows ?? 0) + (duplicates ?? 0) + (parked ?? 0) === stored && stored <= end,
+    const { counters } = this.#parts;
+    const known = partitions.filter(({ stored }) => stored !== null);
+    const isExact = known.every(
+      ({ rows, duplicates, parked, holes, stored, end, owner }) =>
+        (rows ?? 0) + (duplicates ?? 0) + (parked ?? 0) + (holes ?? 0) === stored &&
+        // The end of a partition that another process consumes may be older news than its ledger.
+        (owner === null || stored <= end),
     );
+    const isKnown = known.length > 0;
     return {
       accepted: sum(partitions, (partition) => partition.end),
-      stored: isSinkHere ? sum(partitions, (partition) => partition.rows ?? 0) : null,
-      duplicates: isSinkHere ? sum(partitions, (partition) => partition.duplicates ?? 0) : null,
-      parked: isSinkHere ? sum(partitions, (partition) => partition.parked ?? 0) : null,
+      stored: isKnown ? sum(partitions, (partition) => partition.rows ?? 0) : null,
+      duplicates: isKnown ? sum(partitions, (partition) => partition.duplicates ?? 0) : null,
+      parked: isKnown ? sum(partitions, (partition) => partition.parked ?? 0) : null,
+      holes: isKnown ? sum(partitions, (partition) => partition.holes ?? 0) : null,
       in_flight: sum(partitions, (partition) => partition.in_flight),
-      exact: isSinkHere ? isExact : null,
+      exact: isKnown ? isExact : null,
       memory_pending: counters.get('events_memory_pending'),
     };
   }
@@ -304,6 +321,26 @@ function windowOf(query: string): StatsWindow {
     asked = window;
   }
   return asked ?? 'all';
+}
+
+/** A partition's totals as its sink keeps them on the board. */
+function ownTotals(board: PartitionBoard, partition: number): OwnTotals {
+  // The ledger's position and its totals are five words: read them until they did not move meanwhile.
+  let next = board.get(partition, 'ledger');
+  let totals = { rows: 0, duplicates: 0, parked: 0, holes: 0 };
+  for (let i = 0; i < totalsReadsMax; i += 1) {
+    totals = {
+      rows: board.get(partition, 'rows'),
+      duplicates: board.get(partition, 'duplicates'),
+      parked: board.get(partition, 'parked'),
+      holes: board.get(partition, 'holes'),
+    };
+    const again = board.get(partition, 'ledger');
+    const sumNow = totals.rows + totals.duplicates + totals.parked + totals.holes;
+    if (again === next && sumNow === next) break;
+    next = again;
+  }
+  return { ...totals, next };
 }
 
 function lagSeconds(partitions: readonly PartitionStatus[]): number {

@@ -23,6 +23,7 @@ export interface ThreadEvents {
   /** The worker is gone without having been told to stop. */
   readonly onDeath: (why: string) => void;
   readonly onCondition: (key: string, text: string | null) => void;
+  readonly onLogChanged: (reason: string) => void;
 }
 
 export class Thread {
@@ -110,6 +111,9 @@ export class Thread {
         break;
       case 'condition':
         this.#events.onCondition(message.key, message.text);
+        break;
+      case 'log_changed':
+        this.#events.onLogChanged(message.reason);
         break;
     }
   }

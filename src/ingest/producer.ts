@@ -1,15 +1,12 @@
 // A producer worker's work: take requests from the ingest ring, parse and validate them, append what is valid to
 // the log in groups, and answer each request when what its answer promises is true. Runs on its own thread; it is
 // the only reader of its ingest ring and the only writer of its ack ring.
-//
-// Group commit needs no timer: while one group is being made durable, requests collect in the ring; the next group
-// is whatever is there then. An idle system sends at once, a loaded one in groups that grow with the load.
+// How groups grow with the load is told in pipeline.ts.
 
 import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts';
 import { isJsonSpace, splitArray, splitLines } from '../event/json_scan.ts';
 import { type EventFault, type EventLimits, EventParser } from '../event/parser.ts';
 import { partitionOf } from '../event/partition.ts';
-import { faultPoint } from '../faults.ts';
 import type { LogAppender } from '../log/log.ts';
 import type { Doorbell } from '../ring/doorbell.ts';
 import type { RingReader } from '../ring/reader.ts';
@@ -21,10 +18,11 @@ import type { Send } from '../thread/port.ts';
 import type { Answers } from './answers.ts';
 import { Group } from './group.ts';
 import { inflate } from './inflate.ts';
+import { AppendPipeline, appendGroup, type GroupResults } from './pipeline.ts';
 import {
   type BatchRequest,
   batchAnswer,
-  failAccepted,
+  failSome,
   type PendingRequest,
   type SingleRequest,
   singleAnswer,
@@ -55,11 +53,12 @@ export interface ProducerParts {
   readonly send: Send;
   /** Woken after records of a partition became durable; null where no sink runs in this process. */
   readonly sinkDoorbellOf: (partition: number) => Doorbell | null;
-  /** True where the sinks run in this process and raise the board themselves. */
-  readonly isStoreHere: boolean;
   /** This worker looks after the log's retention. */
   readonly isTrimmer: boolean;
 }
+
+/** Stands for the result of a batch that the log did not name, which appendGroup does not let happen. */
+const missingResult = new EssError('outcome_unknown', 'the log gave no result for a batch');
 
 /** Seconds in Retry-After when the log does not take events. */
 const logRetryAfterS = 1;
@@ -85,9 +84,12 @@ export class Producer {
   readonly #ringBytes: Buffer;
   readonly #partitions: number;
   /** Events whose answers wait for the log. */
-  #group: Group;
+  readonly #pipeline: AppendPipeline;
   /** Events already answered with ack=memory: kept until the log takes them, at most groupBytesMax of them. */
-  readonly #memoryGroup: Group;
+  #memoryGroup: Group;
+  /** Those of them that are offered to the log now, or again after it refused them; as many at most. */
+  #memoryOffered: Group;
+  #isMemoryUnderWay = false;
   #memoryRetryAtUs = 0;
   #trimAtUs = 0;
   #isStopping = false;
@@ -105,8 +107,14 @@ export class Producer {
     );
     const { buffer, byteOffset, byteLength } = parts.requests.bytes;
     this.#ringBytes = Buffer.from(buffer, byteOffset, byteLength);
-    this.#group = new Group(this.#partitions);
-    this.#memoryGroup = new Group(this.#partitions);
+    const makeGroup = (): Group => new Group(this.#partitions);
+    this.#pipeline = new AppendPipeline(parts.log, makeGroup, (group, results) => {
+      this.#answerGroup(group, results);
+      parts.answers.flush();
+      parts.doorbell.ring();
+    });
+    this.#memoryGroup = makeGroup();
+    this.#memoryOffered = makeGroup();
   }
 
   /** Ends `run` after everything in the ring is answered and everything accepted is durable, or it gives up on it. */
@@ -121,15 +129,19 @@ export class Producer {
     let turnedUs = nowUs();
     for (;;) {
       this.#takeRequests();
-      if (this.#group.count > 0) await this.#commitGroup();
-      if (this.#memoryGroup.count > 0) await this.#commitMemory();
+      this.#pipeline.trySend();
+      this.#offerMemory();
+      if (this.#pipeline.isWaiting()) {
+        await this.#pipeline.settledOrDue();
+        turnedUs = nowUs();
+      }
       if (this.#waiters.count > 0) await this.#settleWaiters();
       answers.flush();
       await this.#trimWhenDue();
       if (this.#logTrouble !== null && nowUs() > this.#logTroubleUntilUs) this.#setLogTrouble(null);
       if (requests.isEmpty) {
         if (this.#isStopping && this.#isDone()) return;
-        const isBusy = this.#waiters.count > 0 || this.#memoryGroup.count > 0 || answers.waiting > 0;
+        const isBusy = this.#waiters.count > 0 || this.#memoryCount > 0 || answers.waiting > 0;
         await doorbell.park(() => this.#hasWork(), isBusy || this.#isStopping ? parkMsBusy : parkMsIdle);
         turnedUs = nowUs();
       } else if (nowUs() - turnedUs > turnEveryUs) {
@@ -140,11 +152,17 @@ export class Producer {
   }
 
   #hasWork(): boolean {
-    return !this.#parts.requests.isEmpty || this.#waiters.hasProgress();
+    return !this.#parts.requests.isEmpty || !this.#pipeline.filling.isEmpty || this.#waiters.hasProgress();
   }
 
   #isDone(): boolean {
-    return this.#memoryGroup.count === 0 && this.#waiters.count === 0 && this.#parts.answers.waiting === 0;
+    if (this.#pipeline.underWay > 0 || !this.#pipeline.filling.isEmpty) return false;
+    return this.#memoryCount === 0 && this.#waiters.count === 0 && this.#parts.answers.waiting === 0;
+  }
+
+  /** Events answered with ack=memory that are not yet in the log. */
+  get #memoryCount(): number {
+    return this.#memoryGroup.count + this.#memoryOffered.count;
   }
 
   /** Gives up on requests that wait for the store: used when the time to stop is over. */
@@ -155,7 +173,7 @@ export class Producer {
 
   /** At the end of the thread: what it had answered with ack=memory and not yet written is gone with it. */
   writeOff(): void {
-    const lost = this.#memoryGroup.count;
+    const lost = this.#memoryCount;
     if (lost === 0) return;
     this.#parts.counters.add('events_memory_pending', -lost);
     this.#parts.counters.add('events_memory_lost', lost);
@@ -166,7 +184,7 @@ export class Producer {
     const ingestTimeMs = Date.now();
     const startedUs = nowUs();
     let taken = 0;
-    while (this.#group.bytes < limits.groupBytesMax && requests.next()) {
+    while (this.#pipeline.filling.bytes < limits.groupBytesMax && requests.next()) {
       const start = requests.payloadStart;
       const takenUs = this.#ringBytes.readDoubleLE(start + takenUsAt);
       recorder.record('ring', startedUs - takenUs);
@@ -271,8 +289,9 @@ export class Producer {
       answers.send(slot, generation, 200, singleAnswer(id, 'memory', partition, null));
       return;
     }
-    const index = this.#group.add(partition, parser, ingestTimeMs, body, start, end);
-    this.#group.requests.push({
+    const group = this.#pipeline.filling;
+    const index = group.add(partition, parser, ingestTimeMs, body, start, end);
+    group.requests.push({
       kind: 'single',
       slot,
       generation,
@@ -302,7 +321,7 @@ export class Producer {
       partitions: [],
       positions: [],
     };
-    const group = request.ack === 'memory' ? this.#memoryGroup : this.#group;
+    const group = request.ack === 'memory' ? this.#memoryGroup : this.#pipeline.filling;
     for (let i = 0; i < ranges.length; i += 2) {
       const start = ranges[i] ?? 0;
       const end = ranges[i + 1] ?? 0;
@@ -332,54 +351,31 @@ export class Producer {
     group.requests.push(batch);
   }
 
-  /** Makes the group durable and answers its requests. */
-  async #commitGroup(): Promise<void> {
-    const group = this.#group;
-    const bases = await this.#append(group);
-    if (bases !== null) {
-      const doneUs = nowUs();
-      this.#parts.counters.add('events_accepted', group.count);
-      for (const request of group.requests) this.#answerDurable(request, bases, doneUs);
-    }
-    group.reset();
+  /** Answers the requests of a group whose batches have settled. */
+  #answerGroup(group: Group, results: GroupResults): void {
+    this.#noteResults(group, results);
+    const doneUs = nowUs();
+    for (const request of group.requests) this.#answerSettled(request, results, doneUs);
   }
 
-  /** Gives each partition's base offset, or null after answering that the log did not take the group. */
-  async #append(group: Group): Promise<Map<number, number> | null> {
-    try {
-      return await this.#appendBatches(group);
-    } catch (error) {
-      const code = error instanceof EssError ? error.code : 'outcome_unknown';
-      const detail = error instanceof Error ? error.message : String(error);
-      for (const request of group.requests) this.#answerFailed(request, code, detail);
-      return null;
+  /** Counts what the log took and what it did not, and tells everybody whom it concerns. */
+  #noteResults(group: Group, results: GroupResults): void {
+    const { board, counters, send, sinkDoorbellOf } = this.#parts;
+    let trouble: EssError | null = null;
+    for (const [partition, result] of results) {
+      if (typeof result === 'number') {
+        const count = group.countOf(partition);
+        board.raise(partition, 'end', result + count);
+        counters.add('log_bytes', group.bytesOf(partition));
+        sinkDoorbellOf(partition)?.ring();
+      } else trouble = result;
     }
-  }
-
-  async #appendBatches(group: Group): Promise<Map<number, number>> {
-    const { log, board, counters, sinkDoorbellOf } = this.#parts;
-    const batches = group.batches();
-    faultPoint('producer.before_append');
     counters.add('log_appends');
-    try {
-      const offsets = await log.append(batches);
-      faultPoint('producer.after_append');
-      const bases = new Map<number, number>();
-      for (const [i, { partition, count }] of batches.entries()) {
-        const base = offsets[i];
-        if (base === undefined) throw new EssError('internal', 'the log gave no offset for a batch');
-        bases.set(partition, base);
-        board.raise(partition, 'end', base + count);
-      }
-      counters.add('log_bytes', group.bytes);
-      this.#setLogTrouble(null);
-      for (const { partition } of batches) sinkDoorbellOf(partition)?.ring();
-      return bases;
-    } catch (error) {
+    if (trouble !== null) {
       counters.add('log_append_failures');
-      this.#setLogTrouble(error instanceof Error ? error.message : String(error));
-      throw error;
+      if (trouble.code === 'log_changed') send({ type: 'log_changed', reason: trouble.message });
     }
+    this.#setLogTrouble(trouble === null ? null : trouble.message);
   }
 
   #logTrouble: string | null = null;
@@ -392,68 +388,100 @@ export class Producer {
     this.#parts.send({ type: 'condition', key: 'log', text });
   }
 
-  #answerDurable(request: PendingRequest, bases: ReadonlyMap<number, number>, doneUs: number): void {
-    const { answers, recorder, limits } = this.#parts;
-    recorder.record('produce', doneUs - request.startedUs);
+  #answerSettled(request: PendingRequest, results: GroupResults, doneUs: number): void {
+    const { answers, counters, recorder } = this.#parts;
     const { slot, generation } = request;
-    const deadlineUs = request.takenUs + limits.httpDeadlineMs * 1000;
     if (request.kind === 'single') {
-      const offset = (bases.get(request.partition) ?? 0) + request.index;
-      if (request.ack === 'store') this.#waiters.add(request, [offset], deadlineUs);
-      else
-        answers.send(slot, generation, 200, singleAnswer(request.id, request.ack, request.partition, offset));
+      const result = results.get(request.partition) ?? missingResult;
+      if (typeof result !== 'number') {
+        this.#answerProblem(slot, generation, result.code, result.message, { id: request.id });
+        return;
+      }
+      recorder.record('produce', doneUs - request.startedUs);
+      counters.add('events_accepted');
+      const offset = result + request.index;
+      if (request.ack === 'store') this.#waiters.add(request, [offset], this.#deadlineUs(request));
+      else {
+        const body = singleAnswer(request.id, request.ack, request.partition, offset);
+        answers.send(slot, generation, 200, body);
+      }
       return;
     }
-    if (request.ack === 'store') {
-      const offsets = request.partitions.map(
-        (partition, i) => (bases.get(partition) ?? 0) + (request.positions[i] ?? 0),
-      );
-      this.#waiters.add(request, offsets, deadlineUs);
+    failSome(request, (i) => {
+      const result = results.get(request.partitions[i] ?? -1) ?? missingResult;
+      return typeof result === 'number' ? null : { code: result.code, message: result.message };
+    });
+    if (request.indexes.length > 0) recorder.record('produce', doneUs - request.startedUs);
+    counters.add('events_accepted', request.indexes.length);
+    if (request.ack === 'store' && request.indexes.length > 0) {
+      const offsets = request.partitions.map((partition, i) => {
+        const base = results.get(partition);
+        return (typeof base === 'number' ? base : 0) + (request.positions[i] ?? 0);
+      });
+      this.#waiters.add(request, offsets, this.#deadlineUs(request));
       return;
     }
     const { status, body } = batchAnswer(request);
-    answers.send(slot, generation, status, body);
+    answers.send(slot, generation, status, body, status === 503 ? logRetryAfterS : 0);
   }
 
-  #answerFailed(request: PendingRequest, code: ErrorCode, detail: string): void {
-    const { slot, generation } = request;
-    if (request.kind === 'single') {
-      this.#answerProblem(slot, generation, code, detail, { id: request.id });
-      return;
-    }
-    failAccepted(request, code, detail);
-    const { status, body } = batchAnswer(request);
-    this.#parts.answers.send(slot, generation, status, body, logRetryAfterS);
+  #deadlineUs(request: PendingRequest): number {
+    return request.takenUs + this.#parts.limits.httpDeadlineMs * 1000;
   }
 
-  /** Offers the events that were answered with ack=memory to the log; a refusal is tried again later. */
-  async #commitMemory(): Promise<void> {
-    const now = nowUs();
-    if (now < this.#memoryRetryAtUs) return;
-    const group = this.#memoryGroup;
-    try {
-      await this.#appendBatches(group);
-      this.#parts.counters.add('events_memory_pending', -group.count);
-      group.reset();
-    } catch {
-      this.#memoryRetryAtUs = nowUs() + memoryRetryMs * 1000;
+  /** Offers the events that were answered with ack=memory to the log; what it refuses is offered again later. */
+  #offerMemory(): void {
+    if (this.#isMemoryUnderWay || this.#memoryCount === 0 || nowUs() < this.#memoryRetryAtUs) return;
+    if (this.#memoryOffered.isEmpty) {
+      const empty = this.#memoryOffered;
+      this.#memoryOffered = this.#memoryGroup;
+      this.#memoryGroup = empty;
     }
+    const group = this.#memoryOffered;
+    this.#isMemoryUnderWay = true;
+    void appendGroup(this.#parts.log, group).then((results) => {
+      this.#noteResults(group, results);
+      for (const [partition, result] of results) {
+        if (typeof result !== 'number') {
+          this.#memoryRetryAtUs = nowUs() + memoryRetryMs * 1000;
+          continue;
+        }
+        this.#parts.counters.add('events_memory_pending', -group.countOf(partition));
+        group.drop(partition);
+      }
+      this.#isMemoryUnderWay = false;
+      this.#parts.doorbell.ring();
+    });
   }
 
   async #settleWaiters(): Promise<void> {
-    const { isStoreHere, log, board } = this.#parts;
-    if (!isStoreHere) {
-      const now = nowUs();
-      if (now >= this.#storePollAtUs) {
-        this.#storePollAtUs = now + storePollMs * 1000;
-        for (const [partition, state] of (await log.states()).entries()) {
-          board.raise(partition, 'committed', state.committed);
-          board.raise(partition, 'stored', state.committed);
-        }
-      }
-    }
+    this.#pollStore();
     await this.#waiters.settle(nowUs());
   }
+
+  /** Asks the log how far sinks of other processes have come. Those of this process raise the board themselves. */
+  #pollStore(): void {
+    if (this.#isPollingStore || nowUs() < this.#storePollAtUs) return;
+    const { log, board } = this.#parts;
+    const partitions = this.#waiters.partitions().filter((partition) => board.get(partition, 'owner') === 0);
+    if (partitions.length === 0) return;
+    this.#isPollingStore = true;
+    // Not waited for: a log that does not answer must not hold up those whose time is over.
+    log
+      .committed(partitions)
+      .then((offsets) => {
+        for (const [i, partition] of partitions.entries()) {
+          board.raise(partition, 'committed', offsets[i] ?? 0);
+          board.raise(partition, 'stored', offsets[i] ?? 0);
+        }
+      })
+      .catch(() => {})
+      .finally(() => {
+        this.#storePollAtUs = nowUs() + storePollMs * 1000;
+        this.#isPollingStore = false;
+      });
+  }
+  #isPollingStore = false;
   #storePollAtUs = 0;
 
   async #trimWhenDue(): Promise<void> {

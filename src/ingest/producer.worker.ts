@@ -47,7 +47,6 @@ const producer = new Producer({
   limits: data.limits,
   send: port.send,
   sinkDoorbellOf: (partition) => sinkDoorbells[partition % sinkDoorbells.length] ?? null,
-  isStoreHere: sinkDoorbells.length > 0,
   isTrimmer: data.index === 0,
 });
 // Also when it dies of an error.

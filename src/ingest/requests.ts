@@ -92,11 +92,29 @@ function isRetriable(error: BatchError): boolean {
 
 /** Turns every accepted event of a batch into a fault of its own, for example when the log did not take them. */
 export function failAccepted(batch: BatchRequest, code: ErrorCode, message: string): void {
+  failSome(batch, () => ({ code, message }));
+}
+
+/** Why one event of a batch failed; null if it did not. */
+export type EventFailure = { readonly code: ErrorCode; readonly message: string } | null;
+
+/** Turns those accepted events of a batch into faults for which `failureOf`, given their place in the lists, says why. */
+export function failSome(batch: BatchRequest, failureOf: (i: number) => EventFailure): void {
+  let kept = 0;
   for (const [i, index] of batch.indexes.entries()) {
-    batch.errors.push({ index, code, message, id: batch.ids[i] ?? '' });
+    const failure = failureOf(i);
+    if (failure !== null) {
+      batch.errors.push({ index, ...failure, id: batch.ids[i] ?? '' });
+      continue;
+    }
+    batch.indexes[kept] = index;
+    batch.ids[kept] = batch.ids[i] ?? '';
+    batch.partitions[kept] = batch.partitions[i] ?? 0;
+    batch.positions[kept] = batch.positions[i] ?? 0;
+    kept += 1;
   }
-  batch.indexes.length = 0;
-  batch.ids.length = 0;
-  batch.partitions.length = 0;
-  batch.positions.length = 0;
+  batch.indexes.length = kept;
+  batch.ids.length = kept;
+  batch.partitions.length = kept;
+  batch.positions.length = kept;
 }

@@ -11,6 +11,7 @@ import {
   type BatchRequest,
   batchAnswer,
   failAccepted,
+  failSome,
   type SingleRequest,
   singleAnswer,
 } from './requests.ts';
@@ -79,6 +80,11 @@ export class StoreWaiters {
     }
     for (const [partition, lastOffset] of lastOffsets) this.#queues[partition]?.push({ waiter, lastOffset });
     this.#all.push(waiter);
+  }
+
+  /** Partitions for which somebody waits. */
+  partitions(): number[] {
+    return this.#queues.flatMap((queue, partition) => (queue.length > 0 ? [partition] : []));
   }
 
   /** True if some waiter's partition has moved far enough since the last `settle`. */
@@ -150,18 +156,12 @@ export class StoreWaiters {
   }
 
   async #dropParked(batch: BatchRequest, offsets: readonly number[]): Promise<void> {
-    const kept: { index: number; id: string; partition: number; position: number }[] = [];
-    for (const [i, index] of batch.indexes.entries()) {
-      const partition = batch.partitions[i] ?? 0;
-      const id = batch.ids[i] ?? '';
-      if (await this.#letters.isParked(partition, offsets[i] ?? -1)) {
-        batch.errors.push({ index, code: 'parked', message: 'the store refused the event', id });
-      } else kept.push({ index, id, partition, position: batch.positions[i] ?? 0 });
-    }
-    batch.indexes.splice(0, batch.indexes.length, ...kept.map((event) => event.index));
-    batch.ids.splice(0, batch.ids.length, ...kept.map((event) => event.id));
-    batch.partitions.splice(0, batch.partitions.length, ...kept.map((event) => event.partition));
-    batch.positions.splice(0, batch.positions.length, ...kept.map((event) => event.position));
+    const isParked = await Promise.all(
+      batch.partitions.map((partition, i) => this.#letters.isParked(partition, offsets[i] ?? -1)),
+    );
+    failSome(batch, (i) =>
+      isParked[i] === true ? { code: 'parked', message: 'the store refused the event' } : null,
+    );
   }
 
   #answerLate(waiter: Waiter, why: string): void {

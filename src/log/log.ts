@@ -123,6 +123,11 @@ export interface LogConsumer extends DeadLetterReader {
    */
   read(partition: number, from: number, maxBytes: number, visit: RecordVisitor): number;
   /**
+   * True while this handle may act for the partition. To be asked before anything that must not be done twice: a
+   * process that stood still for longer than its session learns here that others have gone on without it.
+   */
+  isOwned(partition: number): boolean;
+  /**
    * Durably sets the position of an owned partition. Rejects with `outcome_unknown` if the ownership was lost.
    */
   commit(partition: number, offset: number, metadata: string): Promise<void>;

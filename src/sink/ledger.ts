@@ -68,6 +68,7 @@ export interface LedgerTotals {
   readonly rows: number;
   readonly duplicates: number;
   readonly parked: number;
+  readonly holes: number;
   /** Offsets covered by all ranges together. */
   readonly covered: number;
   /** First offset after the last range; 0 if there is none. */
@@ -76,8 +77,11 @@ export interface LedgerTotals {
 
 /** Sums up the ledger of one partition in one epoch. */
 export async function readLedger(store: Store, epoch: string, partition: number): Promise<LedgerTotals> {
-  const [row] = await store.rows<Record<'rows' | 'duplicates' | 'parked' | 'covered' | 'next', string>>(
+  const [row] = await store.rows<
+    Record<'rows' | 'duplicates' | 'parked' | 'holes' | 'covered' | 'next', string>
+  >(
     `SELECT sum(l.rows) AS rows, sum(l.duplicates) AS duplicates, sum(l.parked) AS parked,
+            sum(l.holes) AS holes,
             sum(l.last - l.first + 1) AS covered, if(count() = 0, 0, max(l.last) + 1) AS next
      FROM ledger AS l FINAL
      WHERE epoch = {epoch:String} AND partition = {partition:UInt16}`,
@@ -87,6 +91,7 @@ export async function readLedger(store: Store, epoch: string, partition: number)
     rows: Number(row?.rows ?? 0),
     duplicates: Number(row?.duplicates ?? 0),
     parked: Number(row?.parked ?? 0),
+    holes: Number(row?.holes ?? 0),
     covered: Number(row?.covered ?? 0),
     next: Number(row?.next ?? 0),
   };

@@ -15,19 +15,21 @@ import { RecordCursor, recordFlags } from '../event/record.ts';
 import { faultPoint } from '../faults.ts';
 import type { LogConsumer, LogPosition } from '../log/log.ts';
 import type { PartitionBoard } from '../stats/board.ts';
-import { nowUs } from '../stats/clock.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import type { StageRecorder } from '../stats/recorder.ts';
 import { EventBlock } from '../store/native/event_block.ts';
-import { eventColumns, msPerHour } from '../store/schema.ts';
-import { type Store, StoreError } from '../store/store.ts';
+import { msPerHour } from '../store/schema.ts';
 import type { Send } from '../thread/port.ts';
-import { failurePolicy, retryPauseMsMax, retryPauseMsMin, stopPauseMs } from './failure.ts';
+import { retryPauseMsMax, retryPauseMsMin } from './failure.ts';
 import { hashIdentity, Identities } from './identities.ts';
-import { findOlderCopies, reloadIdentities } from './identity_queries.ts';
-import { blockToken, decodeIntent, encodeIntent } from './intent.ts';
-import { findLanded, type LedgerWriter, readLedger } from './ledger.ts';
-import { SinkRange } from './range.ts';
+import { findOlderCopies } from './identity_queries.ts';
+import { insertRange } from './insert.ts';
+import { blockToken, encodeIntent } from './intent.ts';
+import { findLanded } from './ledger.ts';
+import { describe, Patience, Stopped } from './patience.ts';
+import { type BrokenRecord, SinkRange } from './range.ts';
+import { type RecoveryParts, recordAt, recover, reload } from './recovery.ts';
+import type { Shard } from './shard.ts';
 
 export interface SinkLimits {
   readonly sinkBatchRowsMax: number;
@@ -40,8 +42,8 @@ export interface SinkLimits {
 /** What the partitions of a sink thread share. */
 export interface SinkParts {
   readonly log: LogConsumer;
-  readonly store: Store;
-  readonly ledger: LedgerWriter;
+  /** By shard number: partition p belongs to shard p modulo their number, always. */
+  readonly shards: readonly Shard[];
   readonly board: PartitionBoard;
   readonly counters: EngineCounters;
   readonly recorder: StageRecorder;
@@ -57,16 +59,13 @@ export const completeAfterMs = 100;
 /** Identities are kept this much longer than the retry window, because ingest times are only nearly in order, ms. */
 const windowSlackMs = 60_000;
 
-const eventColumnNames = eventColumns.map((column) => column.name);
-
-/** Thrown inside when the thread stops while something is being tried again: the intent stays for the next start. */
-class Stopped extends Error {}
-
 export class PartitionSink {
   readonly partition: number;
   readonly #parts: SinkParts;
+  readonly #shard: Shard;
   readonly #epoch: string;
   readonly #identities: Identities;
+  readonly #patience: Patience;
   readonly #cursor = new RecordCursor();
   /** The range being read. */
   #range: SinkRange;
@@ -76,6 +75,8 @@ export class PartitionSink {
   readonly #excluded = new Set<number>();
   /** End of a range that must be rebuilt exactly, or -1. */
   #forcedLast = -1;
+  /** Rows of that range that the store has already: it lacks only its ledger row. */
+  #landedRows = 0;
   /** Most records in a range while a refused row is being isolated. */
   #recordsMax = Number.POSITIVE_INFINITY;
   /** Offset after the last range that is stored and in the ledger. */
@@ -87,14 +88,19 @@ export class PartitionSink {
   #isStoring = false;
   #isCompleting = false;
   #isStopping = false;
+  #isRevoked = false;
   /** What was said last; undefined at first, so that a successor takes back what its predecessor said. */
   #condition: string | null | undefined = undefined;
 
   constructor(partition: number, parts: SinkParts) {
+    const shard = parts.shards[partition % parts.shards.length];
+    if (shard === undefined) throw new EssError('internal', 'a sink needs at least one shard');
     this.partition = partition;
     this.#parts = parts;
+    this.#shard = shard;
     this.#epoch = parts.log.epoch;
     this.#identities = new Identities(parts.limits.identitiesMax, parts.limits.retryWindowMs + windowSlackMs);
+    this.#patience = new Patience((text) => this.#setCondition(`partition ${partition}: ${text}`));
     this.#range = new SinkRange(new EventBlock());
     this.#spare = new SinkRange(new EventBlock());
   }
@@ -134,12 +140,12 @@ export class PartitionSink {
 
   /** When the oldest waiting record was read, epoch ms; Infinity if none waits. */
   get openedMs(): number {
-    return this.#range.records === 0 ? Number.POSITIVE_INFINITY : this.#range.openedMs;
+    return this.#range.isEmpty ? Number.POSITIVE_INFINITY : this.#range.openedMs;
   }
 
   /** True if there is a range that could be stored now. */
   get canStore(): boolean {
-    return this.#isOpen && !this.isBusy && !this.isReplaying && this.#range.records > 0;
+    return this.#isOpen && !this.isBusy && !this.isReplaying && !this.#range.isEmpty;
   }
 
   /** True if the range should be stored without waiting for more. */
@@ -160,8 +166,22 @@ export class PartitionSink {
     return !this.#isCompleted;
   }
 
+  /** Takes no more records; what is held is still stored, as long as everything answers at once. */
   stop(): void {
     this.#isStopping = true;
+    this.#patience.end();
+  }
+
+  /**
+   * Somebody else owns the partition now: from here on this object changes nothing, neither in the log nor on the
+   * board. A block on its way may still land; the next owner finds it by its rows, or sends it under the same token.
+   */
+  revoke(): void {
+    this.#isRevoked = true;
+    this.#isOpen = false;
+    this.stop();
+    this.#parts.board.set(this.partition, 'pendingIngestMs', 0);
+    this.#setCondition(null);
   }
 
   // ---- start ----------------------------------------------------------------------------------------------------
@@ -176,86 +196,36 @@ export class PartitionSink {
       } catch (error) {
         if (error instanceof Stopped) return;
         this.#setCondition(`partition ${this.partition} cannot start: ${describe(error)}`);
-        await sleep(pauseMs);
+        await this.#patience.pause(pauseMs).catch(() => {});
         pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
       }
     }
   }
 
   async #start(position: LogPosition): Promise<void> {
-    const { log, store, board, counters, send } = this.#parts;
+    const { log, board, counters, limits, send, topic } = this.#parts;
     const { partition } = this;
-    const epoch = this.#epoch;
-    this.#forcedLast = -1;
-    const intent = decodeIntent(position.metadata);
-    if (intent === 'unknown') {
-      throw new EssError('format_unknown', `the committed text "${position.metadata}" is of a newer format`);
-    }
-    let totals = await readLedger(store, epoch, partition);
-    if (totals.covered !== totals.next) {
-      send({
-        type: 'log',
-        level: 'error',
-        message: 'the ledger has a gap or an overlap',
-        fields: { partition, covered: totals.covered, next: totals.next },
-      });
-    }
-    const state = (await log.states())[partition];
-    if (state === undefined) throw new EssError('internal', `partition ${partition} is not in the log`);
-    const isPending = intent !== 'none' && intent.epoch === epoch && intent.first === totals.next;
-    const landed = await findLanded(store, epoch, partition, totals.next, Number.MAX_SAFE_INTEGER);
-    if (landed.count > 0) {
-      // The block is in the store, its ledger row is not: complete it.
-      const first = totals.next;
-      const last = isPending ? Math.max(intent.last, landed.last) : landed.last;
-      const duplicates = last - first + 1 - landed.count;
-      const storeTimeMs = Date.now();
-      const row = { epoch, partition, first, last, rows: landed.count, duplicates, parked: 0, storeTimeMs };
-      await this.#parts.ledger.add(row, blockToken(epoch, this.#parts.topic, partition, first, last));
-      counters.add('intents_replayed');
-      send({ type: 'log', level: 'info', message: 'completed a stored range', fields: { ...row } });
-      totals = await readLedger(store, epoch, partition);
-    } else if (isPending) {
-      this.#forcedLast = intent.last;
-      counters.add('intents_replayed');
-      const { first, last } = intent;
-      send({
-        type: 'log',
-        level: 'info',
-        message: 'sending a pending range again',
-        fields: { partition, first, last },
-      });
-    }
-    const resume = totals.next;
-    if (resume < state.start || resume > state.end) {
-      // Records that the ledger does not know are gone, or the store knows more than the log: a person must look.
-      throw new EssError(
-        'internal',
-        `gap: the ledger ends at offset ${resume}, but the log holds ${state.start} to ${state.end}`,
-      );
-    }
-    if (position.offset > resume) {
-      const fields = { partition, committed: position.offset, ledger: resume };
-      send({
-        type: 'log',
-        level: 'warn',
-        message: 'position is ahead of the ledger: going on from the ledger',
-        fields,
-      });
-    }
-    await this.#reload(resume);
+    const parts: RecoveryParts = { log, shard: this.#shard, topic, partition, send };
+    const recovery = await recover(parts, position);
+    const { resume, totals, state } = recovery;
+    await reload(parts, recovery, this.#identities, limits.retryWindowMs + windowSlackMs, this.#patience);
+    this.#assertOwned();
+    if (recovery.forcedLast >= 0) counters.add('intents_replayed');
+    this.#forcedLast = recovery.forcedLast;
+    this.#landedRows = recovery.landedRows;
     this.#range.reset(resume);
     this.#done = resume;
-    this.#committed = position.offset;
+    this.#committed = Math.max(0, position.offset);
     // A pending intent stays as it is until its range is stored: it is what the next start goes by.
-    this.#isCompleted = this.#forcedLast >= 0 || (position.offset >= resume && position.metadata === '');
+    this.#isCompleted = this.#forcedLast >= 0 || (this.#committed >= resume && position.metadata === '');
     this.#doneAtMs = Date.now();
     board.set(partition, 'rows', totals.rows);
     board.set(partition, 'duplicates', totals.duplicates);
     board.set(partition, 'parked', totals.parked);
+    board.set(partition, 'holes', totals.holes);
     board.set(partition, 'ledger', resume);
     board.set(partition, 'stored', resume);
-    board.raise(partition, 'committed', Math.min(position.offset, resume));
+    board.raise(partition, 'committed', Math.min(this.#committed, resume));
     board.raise(partition, 'end', state.end);
     board.raise(partition, 'start', state.start);
     this.#setCondition(null);
@@ -263,44 +233,38 @@ export class PartitionSink {
     this.#parts.onProgress();
   }
 
-  /** Learns the identities stored within the retry window before the record at `resume`. */
-  async #reload(resume: number): Promise<void> {
-    const { log, store, limits } = this.#parts;
-    let firstIngestMs = Date.now();
-    log.read(this.partition, resume, 1, (_base, _count, bytes) => {
-      this.#cursor.open(bytes);
-      if (this.#cursor.next()) firstIngestMs = Math.min(firstIngestMs, this.#cursor.ingestTimeMs);
-    });
-    await reloadIdentities(store, this.#identities, {
-      partition: this.partition,
-      epoch: this.#epoch,
-      before: resume,
-      sinceMs: Math.floor(firstIngestMs) - limits.retryWindowMs - windowSlackMs,
-      countMax: limits.identitiesMax,
-    });
-  }
-
   // ---- reading --------------------------------------------------------------------------------------------------
 
-  /** Reads about `bytesMax` bytes of records into the range; gives the number of records taken. */
+  /** Reads about `bytesMax` bytes of records into the range; gives how many offsets the range grew by. */
   read(bytesMax: number): number {
     const range = this.#range;
-    const before = range.records;
+    const before = range.next;
     try {
-      this.#parts.log.read(this.partition, range.next, bytesMax, (base, _count, bytes) => {
-        if (base !== range.next) {
-          // Either the range was closed within this read, or the log broke its promise.
-          if (range.isClosed) return;
+      const next = this.#parts.log.read(this.partition, before, bytesMax, (base, _count, bytes) => {
+        if (range.isClosed) return;
+        if (base < range.next) {
           throw new EssError('internal', `the log gave offset ${base} instead of ${range.next}`);
         }
-        this.#takeRecords(range, bytes);
+        this.#skipHoles(range, base);
+        if (!range.isClosed) this.#takeRecords(range, bytes);
       });
+      if (!range.isClosed) this.#skipHoles(range, next);
     } catch (error) {
       // A gap in the log must be seen by a person; the other partitions go on.
       this.#isOpen = false;
       this.#setCondition(`partition ${this.partition} halted: ${describe(error)}`);
     }
-    return range.records - before;
+    return range.next - before;
+  }
+
+  /** Offsets up to `next` hold no record: they belong to the range all the same, so that ranges stay contiguous. */
+  #skipHoles(range: SinkRange, next: number): void {
+    if (next <= range.next) return;
+    if (range.isEmpty) range.openedMs = Date.now();
+    const end = this.#forcedLast >= 0 ? Math.min(next, this.#forcedLast + 1) : next;
+    range.holes += end - range.next;
+    range.next = end;
+    range.isClosed = this.#forcedLast >= 0 && range.last >= this.#forcedLast;
   }
 
   #takeRecords(range: SinkRange, bytes: Buffer): void {
@@ -315,7 +279,7 @@ export class PartitionSink {
       const ingestMs = cursor.ingestTimeMs;
       if (range.records === 0) {
         range.openMonth(ingestMs);
-        range.openedMs = nowMs;
+        if (range.isEmpty) range.openedMs = nowMs;
         range.firstIngestMs = ingestMs;
         if (!this.#isStoring) board.set(this.partition, 'pendingIngestMs', Math.trunc(ingestMs));
         identities.expireBefore(ingestMs - limits.retryWindowMs - windowSlackMs);
@@ -326,6 +290,7 @@ export class PartitionSink {
       const offset = range.next;
       this.#takeRecord(range, offset, ingestMs);
       range.records += 1;
+      range.recordOffset = offset;
       range.next = offset + 1;
       if (waitMs !== nowMs - ingestMs && waited > 0) {
         recorder.record('log_wait', waitMs * 1000, waited);
@@ -350,6 +315,14 @@ export class PartitionSink {
     const { limits } = this.#parts;
     const cursor = this.#cursor;
     const { buffer } = cursor;
+    if ((cursor.flags & recordFlags.isBroken) !== 0) {
+      const code = buffer.toString('utf8', cursor.typeStart, cursor.sourceStart);
+      const reason = buffer.toString('utf8', cursor.subjectStart, cursor.keyStart);
+      const record = Buffer.from(buffer.subarray(cursor.start, cursor.end));
+      range.broken.push({ offset, code, reason, record });
+      range.bytes += record.length;
+      return;
+    }
     hashIdentity(buffer, cursor.idStart, cursor.typeStart, cursor.sourceStart, cursor.subjectStart);
     const windowStartMs = ingestMs - limits.retryWindowMs;
     // NaN (not known) compares false.
@@ -399,8 +372,11 @@ export class PartitionSink {
         this.#setCondition(`partition ${this.partition} halted: ${describe(error)}`);
     } finally {
       this.#isStoring = false;
-      const { records, firstIngestMs } = this.#range;
-      this.#parts.board.set(this.partition, 'pendingIngestMs', records > 0 ? Math.trunc(firstIngestMs) : 0);
+      if (!this.#isRevoked) {
+        const { records, firstIngestMs } = this.#range;
+        const pendingMs = records > 0 ? Math.trunc(firstIngestMs) : 0;
+        this.#parts.board.set(this.partition, 'pendingIngestMs', pendingMs);
+      }
       this.#parts.onProgress();
     }
   }
@@ -408,10 +384,10 @@ export class PartitionSink {
   async #store(range: SinkRange): Promise<void> {
     const { partition } = this;
     const { first, last } = range;
-    if (range.questions.length > 0) {
+    if (range.questions.length > 0 && this.#landedRows === 0) {
       this.#parts.counters.add('identity_lookups');
-      const copies = await this.#untilAnswered(() =>
-        findOlderCopies(this.#parts.store, range.questions, this.#parts.limits.retryWindowMs),
+      const copies = await this.#patience.untilAnswered(() =>
+        findOlderCopies(this.#shard.store, range.questions, this.#parts.limits.retryWindowMs),
       );
       if (copies.length > 0) {
         for (const offset of copies) this.#excluded.add(offset);
@@ -420,74 +396,71 @@ export class PartitionSink {
         return;
       }
     }
-    if (this.#forcedLast === last) this.#forcedLast = -1;
+    const landedRows = this.#landedRows;
+    this.#landedRows = 0;
+    const isRepeat = this.#forcedLast === last;
+    if (isRepeat) this.#forcedLast = -1;
+    await this.#parkBroken(range.broken);
     let rows = range.block.rows;
     const token = blockToken(this.#epoch, this.#parts.topic, partition, first, last);
     const storeTimeMs = Date.now();
-    if (rows > 0) {
+    if (landedRows > 0) rows = landedRows;
+    else if (rows > 0) {
       await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last }));
       faultPoint('sink.after_intent');
-      const outcome = await this.#insert(range, token, storeTimeMs);
+      const end = await this.#insert(range, token, storeTimeMs);
       faultPoint('sink.after_insert');
-      if (outcome === 'poison') {
+      this.#assertOwned();
+      if (end.kind === 'poison') {
         if (range.records === 1) {
-          await this.#park(range, token);
+          await this.#park(range, token, end.code, end.reason);
           return;
         }
         this.#recordsMax = Math.floor(range.records / 2);
         this.#rebuildFrom(range);
         return;
       }
-      rows = outcome;
+      rows = end.rows;
+      // Another owner's block under this token may have come first; it may have told duplicates apart by other means.
+      if (isRepeat) rows = await this.#patience.untilAnswered(() => this.#countLanded(range));
+      this.#assertOwned();
     }
     this.#announce(range);
-    await this.#finish(range, token, { rows, duplicates: range.records - rows, parked: 0 }, storeTimeMs);
+    const parked = range.broken.length;
+    const duplicates = range.records - rows - parked;
+    await this.#finish(range, token, { rows, duplicates, parked }, storeTimeMs);
     if (this.#recordsMax < this.#parts.limits.sinkBatchRowsMax) this.#recordsMax *= 2;
     else this.#recordsMax = Number.POSITIVE_INFINITY;
   }
 
-  /** Tries until the block is stored; gives its rows in the store, or 'poison' if it is refused for good. */
-  async #insert(range: SinkRange, token: string, storeTimeMs: number): Promise<number | 'poison'> {
-    const { store, counters, recorder } = this.#parts;
-    const pieces = range.block.pieces(storeTimeMs);
-    let pauseMs = retryPauseMsMin;
-    let isAmbiguous = false;
-    for (;;) {
-      const startUs = nowUs();
-      try {
-        await store.insertNative('events', eventColumnNames, pieces, { token });
-        recorder.record('insert', nowUs() - startUs);
-        counters.add('inserts');
-        counters.add('rows_inserted', range.block.rows);
-        return range.block.rows;
-      } catch (error) {
-        counters.add('insert_failures');
-        const policy = failurePolicy(error);
-        if (!(error instanceof StoreError) || error.outcome === 'unknown') isAmbiguous = true;
-        if (policy === 'poison') {
-          this.#refusal = {
-            code: String(error instanceof StoreError ? error.code : 0),
-            reason: describe(error),
-          };
-          if (!isAmbiguous) return 'poison';
-          // An earlier attempt may have landed: only the rows can tell.
-          const { first, last } = range;
-          const landed = await this.#untilAnswered(() =>
-            findLanded(store, this.#epoch, this.partition, first, last),
-          );
-          return landed.count > 0 ? landed.count : 'poison';
-        }
-        this.#setCondition(`partition ${this.partition} cannot insert: ${describe(error)}`);
-        await this.#pause(policy === 'stop' ? stopPauseMs : pauseMs);
-        pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
-        counters.add('insert_retries');
-      }
-    }
+  #insert(range: SinkRange, token: string, storeTimeMs: number) {
+    const { counters, recorder } = this.#parts;
+    const parts = {
+      store: this.#shard.store,
+      counters,
+      recorder,
+      patience: this.#patience,
+      countLanded: () => this.#countLanded(range),
+      assertOwned: async () => this.#assertOwned(),
+      onTrouble: (text: string) => this.#setCondition(`partition ${this.partition} ${text}`),
+    };
+    return insertRange(parts, range, token, storeTimeMs);
+  }
+
+  async #countLanded({ first, last }: SinkRange): Promise<number> {
+    return (await findLanded(this.#shard.store, this.#epoch, this.partition, first, last)).count;
+  }
+
+  /** Throws Stopped if the partition is no longer this thread's. Asked after every wait and before every insert. */
+  #assertOwned(): void {
+    if (this.#isRevoked || !this.#parts.log.isOwned(this.partition)) throw new Stopped();
   }
 
   /** Makes readers and waiters see the range, and notes how long its events took. */
   #announce(range: SinkRange): void {
     const { board, recorder, onProgress } = this.#parts;
+    // What was read is in the log, even if nobody has asked for its end since.
+    board.raise(this.partition, 'end', range.next);
     board.raise(this.partition, 'stored', range.next);
     onProgress();
     const nowMs = Date.now();
@@ -502,14 +475,18 @@ export class PartitionSink {
     counts: { readonly rows: number; readonly duplicates: number; readonly parked: number },
     storeTimeMs: number,
   ): Promise<void> {
-    const { board, ledger, counters } = this.#parts;
+    const { board, counters } = this.#parts;
     const { partition } = this;
-    const { first, last } = range;
-    await ledger.add({ epoch: this.#epoch, partition, first, last, ...counts, storeTimeMs }, token);
+    const { first, last, holes } = range;
+    const row = { epoch: this.#epoch, partition, first, last, ...counts, holes, storeTimeMs };
+    await this.#shard.ledger.add(row, token);
     faultPoint('sink.after_ledger');
+    // The next owner may have read the ledger already and set the board by it: adding would count the range twice.
+    this.#assertOwned();
     board.add(partition, 'rows', counts.rows);
     board.add(partition, 'duplicates', counts.duplicates);
     board.add(partition, 'parked', counts.parked);
+    board.add(partition, 'holes', holes);
     board.set(partition, 'ledger', range.next);
     board.raise(partition, 'stored', range.next);
     if (counts.duplicates > 0) counters.add('duplicates_dropped', counts.duplicates);
@@ -520,34 +497,36 @@ export class PartitionSink {
   }
 
   /** A range of one record that the store refuses: keeps it among the dead letters and goes on. */
-  async #park(range: SinkRange, token: string): Promise<void> {
-    const { log, counters, send } = this.#parts;
-    const { partition } = this;
-    let record: Buffer = Buffer.alloc(0);
-    log.read(partition, range.first, 1, (base, _count, bytes) => {
-      if (base !== range.first || record.length > 0) return;
-      this.#cursor.open(bytes);
-      if (this.#cursor.next()) record = Buffer.from(bytes.subarray(this.#cursor.start, this.#cursor.end));
-    });
-    const { code, reason } = this.#refusal;
-    const timeMs = Date.now();
-    await this.#untilAnswered(() =>
-      log.park([{ partition, offset: range.first, timeMs, code, reason, record }]),
-    );
-    faultPoint('sink.after_park');
-    counters.add('events_parked');
-    send({
-      type: 'log',
-      level: 'warn',
-      message: 'parked an event',
-      fields: { partition, offset: range.first, code, reason },
-    });
+  async #park(range: SinkRange, token: string, code: string, reason: string): Promise<void> {
+    const { log } = this.#parts;
+    // Not `range.first`: offsets without a record may lie before the one that there is.
+    const offset = range.recordOffset;
+    // The range being read goes on from after this one, so what was fetched for it is fetched again.
+    const record = await recordAt(log, this.partition, offset, this.#patience);
+    await this.#parkBroken([{ offset, code, reason, record: record ?? Buffer.alloc(0) }]);
     // It was not stored, so its identity must go, and with it those that were read after it.
+    const { next } = range;
     this.#rebuildFrom(range);
-    this.#range.reset(range.next);
-    await this.#finish(range, token, { rows: 0, duplicates: 0, parked: 1 }, timeMs);
+    this.#range.reset(next);
+    await this.#finish(range, token, { rows: 0, duplicates: 0, parked: 1 }, Date.now());
     this.#parts.onProgress();
     this.#recordsMax = 1;
+  }
+
+  /** Makes dead letters of records, durably; to do it again changes nothing. */
+  async #parkBroken(broken: readonly BrokenRecord[]): Promise<void> {
+    if (broken.length === 0) return;
+    const { log, counters, send } = this.#parts;
+    const { partition } = this;
+    const timeMs = Date.now();
+    await this.#patience.untilAnswered(() =>
+      log.park(broken.map((letter) => ({ ...letter, partition, timeMs }))),
+    );
+    faultPoint('sink.after_park');
+    counters.add('events_parked', broken.length);
+    const [{ offset, code, reason } = { offset: -1, code: '', reason: '' }] = broken;
+    const fields = { partition, offset, code, reason, count: broken.length };
+    send({ type: 'log', level: 'warn', message: 'parked events', fields });
   }
 
   /** Throws away what was read from `range` on, and reads it again. */
@@ -578,51 +557,16 @@ export class PartitionSink {
   async #commit(offset: number, metadata: string): Promise<void> {
     // After a store was put back to an older state the position is ahead of the ledger: it waits until we are there.
     if (offset < this.#committed) return;
-    await this.#untilAnswered(() => this.#parts.log.commit(this.partition, offset, metadata));
+    await this.#patience.untilAnswered(() => this.#parts.log.commit(this.partition, offset, metadata));
     this.#committed = offset;
     this.#parts.board.raise(this.partition, 'committed', offset);
   }
 
   // ---- helpers --------------------------------------------------------------------------------------------------
 
-  /** Repeats something that is safe to repeat until it works or the thread stops. */
-  async #untilAnswered<T>(work: () => Promise<T>): Promise<T> {
-    let pauseMs = retryPauseMsMin;
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (error instanceof EssError && error.code === 'internal') throw error;
-        this.#setCondition(`partition ${this.partition}: ${describe(error)}`);
-        await this.#pause(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
-      }
-    }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    const untilMs = Date.now() + ms;
-    while (Date.now() < untilMs) {
-      if (this.#isStopping) throw new Stopped();
-      await sleep(Math.min(100, untilMs - Date.now()));
-    }
-    if (this.#isStopping) throw new Stopped();
-  }
-
-  #refusal: { code: string; reason: string } = { code: '0', reason: '' };
-
   #setCondition(text: string | null): void {
     if (text === this.#condition) return;
     this.#condition = text;
     this.#parts.send({ type: 'condition', key: `partition-${this.partition}`, text });
   }
-}
-
-function describe(error: unknown): string {
-  if (error instanceof StoreError) return `ClickHouse error ${error.code}: ${error.message.slice(0, 300)}`;
-  return error instanceof Error ? error.message : String(error);
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }

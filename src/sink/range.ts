@@ -10,14 +10,27 @@ export interface OpenQuestion {
   readonly ingestTimeMs: number;
 }
 
+/** A record of which no event can be made; it becomes a dead letter when its range is stored. */
+export interface BrokenRecord {
+  readonly offset: number;
+  readonly code: string;
+  readonly reason: string;
+  /** The packed record. */
+  readonly record: Buffer;
+}
+
 export class SinkRange {
   readonly block: EventBlock;
-  /** Offset of the first record. */
+  /** First offset. */
   first = 0;
-  /** Offset after the last record so far. */
+  /** Offset after the last one so far. */
   next = 0;
-  /** Records read, duplicates included. */
+  /** Records read, duplicates and broken ones included. */
   records = 0;
+  /** Offsets that hold no record: compacted away, transaction markers, aborted. */
+  holes = 0;
+  /** Offset of the latest record. */
+  recordOffset = -1;
   duplicates = 0;
   /** Bytes of the packed records of the rows: near enough to the block's own size, and cheaper to keep. */
   bytes = 0;
@@ -25,7 +38,7 @@ export class SinkRange {
   identitiesAdded = 0;
   /** Ingest time of the first record, epoch ms. */
   firstIngestMs = 0;
-  /** When the first record was read, epoch ms. */
+  /** When the first offset was taken in, epoch ms. */
   openedMs = 0;
   /** All records have their ingest time in this month: [from, to), epoch ms. */
   monthStartMs = 0;
@@ -33,6 +46,7 @@ export class SinkRange {
   /** No further record may come in. */
   isClosed = false;
   readonly questions: OpenQuestion[] = [];
+  readonly broken: BrokenRecord[] = [];
   /** Ingest times of the stored rows as runs: rows that follow each other mostly share the millisecond. */
   readonly runTimesMs: number[] = [];
   readonly runCounts: number[] = [];
@@ -45,12 +59,20 @@ export class SinkRange {
     return this.next - 1;
   }
 
+  /** True if no offset was taken in yet. */
+  get isEmpty(): boolean {
+    return this.next === this.first;
+  }
+
   /** Empties the range; its first record will be the one at `first`. */
   reset(first: number): void {
     this.block.reset();
     this.first = first;
     this.next = first;
     this.records = 0;
+    this.holes = 0;
+    this.recordOffset = -1;
+    this.broken.length = 0;
     this.duplicates = 0;
     this.bytes = 0;
     this.identitiesAdded = 0;

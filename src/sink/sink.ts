@@ -31,15 +31,28 @@ export class Sink {
   readonly #doorbell: Doorbell;
   readonly #budget: InsertBudget;
   readonly #isLogHere: boolean;
+  /** What stands for this thread on the board: 0 is nobody. */
+  readonly #number: number;
   readonly #partitions = new Map<number, PartitionSink>();
   readonly #starting = new Set<PartitionSink>();
   #hasNews = true;
   #turn = 0;
   #statesAtMs = 0;
+  #isReadingStates = false;
   #isStopping = false;
 
-  /** `isLogHere`: the producers run in this process and raise the board's ends. */
-  constructor(parts: SinkParts, limits: SinkLoopLimits, doorbell: Doorbell, isLogHere: boolean) {
+  /**
+   * `isLogHere`: the producers of this process are the only ones, and raise the board's ends. `index`: of this thread
+   * among the sinks of its process.
+   */
+  constructor(
+    parts: SinkParts,
+    limits: SinkLoopLimits,
+    doorbell: Doorbell,
+    isLogHere: boolean,
+    index: number,
+  ) {
+    this.#number = index + 1;
     this.#log = parts.log;
     this.#limits = limits;
     this.#doorbell = doorbell;
@@ -70,21 +83,21 @@ export class Sink {
     await this.#log.start({
       assigned: (partition, position) => this.#assign(partition, position),
       revoked: (partition) => {
-        this.#partitions.get(partition)?.stop();
+        this.#partitions.get(partition)?.revoke();
         this.#partitions.delete(partition);
+        this.#parts.board.set(partition, 'owner', 0);
       },
       dataArrived: () => this.#wake(),
+      changed: (reason) => this.#parts.send({ type: 'log_changed', reason }),
     });
     for (;;) {
       this.#hasNews = false;
       const nowMs = Date.now();
       const isReading = this.#read();
       this.#startStoring(nowMs);
-      const completions = [...this.#partitions.values()].map((partition) =>
-        partition.completeWhenIdle(nowMs),
-      );
-      await Promise.all(completions);
-      await this.#readStates(nowMs);
+      // Not waited for: a partition whose commit gets no answer must not hold up the others.
+      for (const partition of this.#partitions.values()) void partition.completeWhenIdle(nowMs);
+      this.#readStates(nowMs);
       if (this.#isStopping && this.#isDone()) return;
       if (isReading) await new Promise((resolve) => setImmediate(resolve));
       else await this.#doorbell.park(() => this.#hasNews || this.#hasRecords(), this.#parkMs(Date.now()));
@@ -94,6 +107,7 @@ export class Sink {
   #assign(partitionNumber: number, position: LogPosition): void {
     const partition = new PartitionSink(partitionNumber, this.#parts);
     this.#partitions.set(partitionNumber, partition);
+    this.#parts.board.set(partitionNumber, 'owner', this.#number);
     this.#starting.add(partition);
     void partition.start(position).then(() => {
       this.#starting.delete(partition);
@@ -140,8 +154,10 @@ export class Sink {
     }
   }
 
-  /** True if the log is known to hold records that could be read now. */
+  /** True if producers of this process are known to have appended records that could be read now. */
   #hasRecords(): boolean {
+    // Elsewhere the log itself tells of new records; its end may be known before they can be read.
+    if (!this.#isLogHere) return false;
     for (const partition of this.#partitions.values()) {
       if (partition.canRead && this.#parts.board.get(partition.partition, 'end') > partition.next)
         return true;
@@ -162,15 +178,26 @@ export class Sink {
     return this.#isStopping ? Math.min(wait, 20) : wait;
   }
 
-  async #readStates(nowMs: number): Promise<void> {
-    if (this.#isLogHere || nowMs - this.#statesAtMs < statesEveryMs) return;
+  /** Brings the board's ends up to date where the producers are in another process. */
+  #readStates(nowMs: number): void {
+    if (this.#isLogHere || this.#isReadingStates || nowMs - this.#statesAtMs < statesEveryMs) return;
     this.#statesAtMs = nowMs;
-    const { board } = this.#parts;
-    for (const [partition, state] of (await this.#log.states()).entries()) {
-      board.raise(partition, 'end', state.end);
-      board.raise(partition, 'start', state.start);
-      board.set(partition, 'bytes', state.bytes);
-    }
+    this.#isReadingStates = true;
+    const { board, log } = this.#parts;
+    log
+      .states()
+      .then((states) => {
+        for (const [partition, state] of states.entries()) {
+          board.raise(partition, 'end', state.end);
+          board.raise(partition, 'start', state.start);
+          board.set(partition, 'bytes', state.bytes);
+        }
+      })
+      // The log says what is wrong with it where it matters: at the next read or commit.
+      .catch(() => {})
+      .finally(() => {
+        this.#isReadingStates = false;
+      });
   }
 
   #isDone(): boolean {

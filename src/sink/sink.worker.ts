@@ -7,10 +7,11 @@ import { PartitionBoard } from '../stats/board.ts';
 import { nowUs } from '../stats/clock.ts';
 import { Counters, counterNames } from '../stats/counters.ts';
 import { StageRecorder } from '../stats/recorder.ts';
-import { openStore } from '../store/client.ts';
-import type { StoreTarget } from '../store/store.ts';
+import { openShard } from '../store/shard_store.ts';
+import type { StoreLayout, StoreTarget } from '../store/store.ts';
 import { openPort } from '../thread/port.ts';
 import { LedgerWriter } from './ledger.ts';
+import type { Shard } from './shard.ts';
 import { Sink, type SinkLoopLimits } from './sink.ts';
 
 /** What the engine gives a sink worker. */
@@ -19,7 +20,12 @@ export interface SinkData {
   /** Sink threads of this process. */
   readonly count: number;
   readonly log: LogTarget;
-  readonly store: StoreTarget;
+  /** All nodes; this thread writes to every shard of which it is given a partition. */
+  readonly layout: StoreLayout;
+  /** The node that this thread owns: its shard's partitions come here first, and go to this replica first. */
+  readonly place: { readonly shard: number; readonly replica: number };
+  /** Time for one insert into a node, ms; past it the next replica is tried. */
+  readonly requestTimeoutMs: number;
   readonly limits: SinkLoopLimits;
   readonly topic: string;
   readonly doorbell: SharedArrayBuffer;
@@ -33,20 +39,34 @@ export interface SinkData {
 const sharedLogPollMs = 20;
 
 const data = workerData as SinkData;
-const isLogHere = data.producerDoorbells.length > 0;
+const isLogHere = data.log.kind === 'embedded' && data.producerDoorbells.length > 0;
 const recorder = new StageRecorder(['log_wait', 'insert', 'end_to_end'], () => nowUs() / 1000);
 const doorbell = new Doorbell(data.doorbell);
 const producerDoorbells = data.producerDoorbells.map((shared) => new Doorbell(shared));
 let stop: () => void = () => {};
 const port = openPort(recorder, () => stop());
-const store = await openStore(data.store);
+const { layout, place } = data;
+const shards: Shard[] = [];
+for (const [shard, replicas] of layout.shards.entries()) {
+  // Of other shards' replicas threads prefer different ones, so that none of them gets everybody's blocks.
+  const preferred = shard === place.shard ? place.replica : data.index % replicas.length;
+  const store = await openShard(replicas, { shard, preferred, requestTimeoutMs: data.requestTimeoutMs });
+  const ledger = new LedgerWriter(store, (error) => {
+    const text = `sink ${data.index} cannot write the ledger: ${error instanceof Error ? error.message.slice(0, 300) : error}`;
+    port.send({ type: 'log', level: 'error', message: text, fields: {} });
+  });
+  shards.push({ store, ledger });
+}
+const closeStores = async (): Promise<void> => {
+  for (const { store } of shards) await store.close();
+};
 let isDying = false;
 // An uncaught error ends this thread, but not before the engine has finished the thread's statements: their results
 // would come back to a thread that is gone, and the embedded engine's addon aborts the whole process then.
 process.on('uncaughtException', (error) => {
   if (isDying) return;
   isDying = true;
-  void store.close().finally(() => {
+  void closeStores().finally(() => {
     process.removeAllListeners('uncaughtException');
     setImmediate(() => {
       throw error;
@@ -57,16 +77,14 @@ const log = await openConsumer(data.log, {
   index: data.index,
   count: data.count,
   pollMs: isLogHere ? 0 : sharedLogPollMs,
-});
-const ledger = new LedgerWriter(store, (error) => {
-  const text = `sink ${data.index} cannot write the ledger: ${error instanceof Error ? error.message.slice(0, 300) : error}`;
-  port.send({ type: 'log', level: 'error', message: text, fields: {} });
+  shard: place.shard,
+  shards: layout.shards.length,
+  node: nodeName(layout.shards[place.shard]?.[place.replica]),
 });
 const sink = new Sink(
   {
     log,
-    store,
-    ledger,
+    shards,
     board: new PartitionBoard(data.board),
     counters: new Counters(counterNames, data.counters),
     recorder,
@@ -80,11 +98,16 @@ const sink = new Sink(
   data.limits,
   doorbell,
   isLogHere,
+  data.index,
 );
 stop = () => sink.stop();
 port.send({ type: 'ready' });
 await sink.run();
 await log.close();
-await store.close();
+await closeStores();
 port.send({ type: 'stopped' });
 port.close();
+
+function nodeName(target: StoreTarget | undefined): string {
+  return target?.kind === 'http' ? new URL(target.url).host : 'chdb';
+}

@@ -2,10 +2,11 @@
 // reads it for /stats, /metrics, readiness and the waiters of ack=store, without asking anybody.
 //
 //    row of a partition (128 bytes, so that two partitions never share a cache line or its prefetched neighbour)
-//    +-----+-------+-----------+--------+------+------------+--------+-----------------+-------+--------+----------+
-//    | end | start | committed | stored | rows | duplicates | parked | pendingIngestMs | bytes | ledger | 6 unused |
-//    +-----+-------+-----------+--------+------+------------+--------+-----------------+-------+--------+----------+
-//      0     1       2           3        4      5            6        7                 8       9        int64 each
+//    +-----+-------+-----------+--------+------+------------+--------+-----------------+-------+--------+-------+-------+
+//    | end | start | committed | stored | rows | duplicates | parked | pendingIngestMs | bytes | ledger | holes | owner |
+//    +-----+-------+-----------+--------+------+------------+--------+-----------------+-------+--------+-------+-------+
+//      0     1       2           3        4      5            6        7                 8       9        10      11
+//    int64 each; 12 to 15 are unused
 //
 // Each field is atomic by itself; two fields read one after the other may come from different moments.
 import { EssError } from '../errors.ts';
@@ -29,8 +30,12 @@ const fieldAt = {
   pendingIngestMs: 7,
   /** Bytes that the log holds, consumed ones included. */
   bytes: 8,
-  /** First offset that the ledger does not cover; set after the three totals were added. */
+  /** First offset that the ledger does not cover; set after the four totals were added. */
   ledger: 9,
+  /** Offsets without a record since the epoch began: compacted away, transaction markers, aborted, gone before us. */
+  holes: 10,
+  /** Sink thread of this process that owns the partition, counted from 1; 0 if none does. */
+  owner: 11,
 } as const;
 
 export type BoardField = keyof typeof fieldAt;

@@ -30,6 +30,10 @@ const fixedKinds = {
   late_acks: counter('late_acks', 'Acks that came for a slot which had moved on, and answered nobody'),
   log_appends: counter('log_appends', 'Groups of records appended to the log'),
   log_append_failures: counter('log_append_failures', 'Groups of records that the log did not take for sure'),
+  log_changes: counter(
+    'log_changes',
+    'Times that the log was opened anew: topic recreated, partitions added',
+  ),
   log_bytes: counter('log_appended_bytes', 'Bytes of records appended to the log'),
   events_memory_pending: {
     type: 'gauge',

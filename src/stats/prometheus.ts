@@ -8,7 +8,7 @@ import type { StageSnapshot } from './recorder.ts';
 import { stages } from './stages.ts';
 import { emptyCounts, type HistogramCounts } from './tally.ts';
 
-/** All partitions together: records = rows + duplicates + parked + inFlight, or there is a bug. */
+/** All partitions together: records = rows + duplicates + parked + holes + inFlight, or there is a bug. */
 export interface ConservationFigures {
   readonly holds: boolean;
   /** Records in the log since the epoch began. */
@@ -16,6 +16,7 @@ export interface ConservationFigures {
   readonly rows: number;
   readonly duplicates: number;
   readonly parked: number;
+  readonly holes: number;
   readonly inFlight: number;
 }
 
@@ -154,14 +155,21 @@ function addProcess(scrape: Scrape, input: MetricsInput): void {
 
 function addTotals(scrape: Scrape, { conservation, lag, slots }: MetricsInput): void {
   if (conservation !== null) {
-    const { holds, records, rows, duplicates, parked, inFlight } = conservation;
+    const { holds, records, rows, duplicates, parked, holes, inFlight } = conservation;
     scrape.gauge(
       'conservation_holds',
-      '1 if records = rows + duplicates + parked + in flight; 0 is a bug',
+      '1 if records = rows + duplicates + parked + holes + in flight; 0 is a bug',
       Number(holds),
     );
     const help = 'Records of the log since the epoch began, and what became of them';
-    const parts = { logged: records, stored: rows, duplicate: duplicates, parked, in_flight: inFlight };
+    const parts = {
+      logged: records,
+      stored: rows,
+      duplicate: duplicates,
+      parked,
+      hole: holes,
+      in_flight: inFlight,
+    };
     for (const [state, value] of Object.entries(parts)) {
       scrape.gauge('conservation_records', help, value, { state });
     }

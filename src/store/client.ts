@@ -87,6 +87,8 @@ export async function openStore(target: StoreTarget, options: OpenOptions = {}):
     username: target.user,
     password: target.password,
     database: target.database,
+    ...(target.tls === null ? {} : { tls: { ca_cert: Buffer.from(target.tls.ca) } }),
+    compression: { request: target.isCompressed },
     request_timeout: socketSilenceMsMax,
     max_open_connections: openConnectionsMax,
     keep_alive: { enabled: true, idle_socket_ttl: idleSocketMs, eagerly_destroy_stale_sockets: true },

@@ -53,10 +53,23 @@ function codeOf(error: Error): number {
   return /^\d+$/.test(code) ? Number(code) : 0;
 }
 
+/** The system calls before a connection stands, and Node.js's codes for them where it tried several addresses. */
+const connectingCalls: readonly unknown[] = ['connect', 'getaddrinfo'];
+const connectingCodes: readonly unknown[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN'];
+
+/** True if the request cannot have been sent: there was no connection to send it on. */
+function wasNeverSent(error: Error): boolean {
+  return (
+    ('syscall' in error && connectingCalls.includes(error.syscall)) ||
+    ('code' in error && connectingCodes.includes(error.code))
+  );
+}
+
 /** Any failure as StoreError. */
 export function toStoreError(error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   if (!(error instanceof Error)) return new StoreError(0, 'unknown', String(error));
+  if (wasNeverSent(error)) return new StoreError(0, 'refused', error.message, { cause: error });
   const code = codeOf(error);
   return new StoreError(code, outcomeOf(code, error.message), error.message, { cause: error });
 }

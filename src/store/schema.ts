@@ -5,7 +5,7 @@
 // finds one id without a range.
 
 /** Version of the tables' shape, recorded in the data directory. A newer one is refused. */
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 
 /** Columns of `events` in the order in which the sink writes them. */
 export const eventColumns = [
@@ -35,6 +35,7 @@ export const ledgerColumns = [
   { name: 'rows', type: 'UInt32' },
   { name: 'duplicates', type: 'UInt32' },
   { name: 'parked', type: 'UInt32' },
+  { name: 'holes', type: 'UInt64' },
   { name: 'store_time', type: "DateTime64(3, 'UTC')" },
 ] as const;
 
@@ -48,11 +49,45 @@ export const msPerHour = 3_600_000;
  */
 export const deduplicationWindowBlocks = 10_000;
 
+/**
+ * Replicated tables forget a token by its age too. Seven days: so that a weekend's outage in a calm system, where the
+ * blocks would have kept it far longer, does not make a token forgotten. Seconds.
+ */
+export const deduplicationWindowSeconds = 604_800;
+
+/** How the tables of a node are kept: for itself alone, or as one of several copies. */
+export type TableKind = 'plain' | 'replicated';
+
+/** The kind of table for a shard of so many replicas. */
+export function tableKind(replicas: number): TableKind {
+  return replicas > 1 ? 'replicated' : 'plain';
+}
+
+/** An insert is acknowledged by one replica before the others have it: so a replicated table is flushed to disk too. */
 const insertDurability = 'fsync_after_insert = 1, fsync_part_directory = 1';
 
-/** Statements that make the tables, each safe to repeat. */
-export const createTables: readonly string[] = [
-  `CREATE TABLE IF NOT EXISTS events (
+/** The engine of a table; `version` is the column by which the last of several copies of a row is chosen. */
+function engineOf(kind: TableKind, table: string, version: string): string {
+  if (kind === 'plain') return `ReplacingMergeTree(${version})`;
+  // ClickHouse puts in the database itself, and the macros `shard` and `replica` from each node's configuration.
+  return `ReplicatedReplacingMergeTree('/clickhouse/tables/ess/{database}/{shard}/${table}', '{replica}', ${version})`;
+}
+
+function settingsOf(kind: TableKind): string {
+  if (kind === 'plain')
+    return `non_replicated_deduplication_window = ${deduplicationWindowBlocks}, ${insertDurability}`;
+  return `replicated_deduplication_window = ${deduplicationWindowBlocks},
+    replicated_deduplication_window_seconds = ${deduplicationWindowSeconds}, ${insertDurability}`;
+}
+
+/** Statements that make the tables, each safe to repeat; to be run on every replica. */
+export function createTables(kind: TableKind): readonly string[] {
+  return [createEvents(kind), createLedger(kind)];
+}
+
+/** Makes `events`, if it is not there. */
+export function createEvents(kind: TableKind): string {
+  return `CREATE TABLE IF NOT EXISTS events (
     hour Int32,
     source String,
     id String,
@@ -72,11 +107,15 @@ export const createTables: readonly string[] = [
     INDEX offset_range offset TYPE minmax GRANULARITY 1,
     INDEX ingest_range ingest_time TYPE minmax GRANULARITY 1
   )
-  ENGINE = ReplacingMergeTree(version)
+  ENGINE = ${engineOf(kind, 'events', 'version')}
   PARTITION BY toYYYYMM(ingest_time, 'UTC')
   ORDER BY (hour, source, id)
-  SETTINGS non_replicated_deduplication_window = ${deduplicationWindowBlocks}, ${insertDurability}`,
-  `CREATE TABLE IF NOT EXISTS ledger (
+  SETTINGS ${settingsOf(kind)}`;
+}
+
+/** Makes `ledger`, if it is not there. */
+export function createLedger(kind: TableKind): string {
+  return `CREATE TABLE IF NOT EXISTS ledger (
     epoch String,
     partition UInt16,
     first UInt64,
@@ -84,9 +123,10 @@ export const createTables: readonly string[] = [
     rows UInt32,
     duplicates UInt32,
     parked UInt32,
+    holes UInt64,
     store_time DateTime64(3, 'UTC')
   )
-  ENGINE = ReplacingMergeTree(store_time)
+  ENGINE = ${engineOf(kind, 'ledger', 'store_time')}
   ORDER BY (epoch, partition, first, last)
-  SETTINGS non_replicated_deduplication_window = ${deduplicationWindowBlocks}, ${insertDurability}`,
-];
+  SETTINGS ${settingsOf(kind)}`;
+}

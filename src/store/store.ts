@@ -19,9 +19,9 @@ export interface InsertOptions {
   readonly signal?: AbortSignal;
 }
 
-/** One ClickHouse node. Every method rejects with StoreError. */
+/** One ClickHouse node, or the replicas of one shard (shard_store.ts). Every method rejects with StoreError. */
 export interface Store {
-  /** What the node is called in logs and on pages: "chdb" or "host:port". */
+  /** What it is called in logs and on pages: "chdb", "host:port" or "shard 0". */
   readonly name: string;
   /**
    * Inserts one Native block (given in pieces that follow each other) as one block. Settled means stored, fsynced and
@@ -54,22 +54,54 @@ export class StoreError extends Error {
   override readonly name = 'StoreError';
   /** ClickHouse's error number, 0 when there was none (connection failures). */
   readonly code: number;
+  /** Of the call as a whole: `refused` only if no attempt that was made within it can have stored anything. */
   readonly outcome: StoreOutcome;
+  /**
+   * The call made several attempts, and one before the attempt that `code` is about had no clear answer; `outcome` is
+   * `unknown` then, even if `code` is a clear refusal. Only stores with several replicas set it.
+   */
+  readonly isAmbiguousBefore: boolean;
 
-  constructor(code: number, outcome: StoreOutcome, detail: string, options?: { readonly cause?: unknown }) {
+  constructor(code: number, outcome: StoreOutcome, detail: string, options: StoreErrorOptions = {}) {
     super(detail, options);
     this.code = code;
     this.outcome = outcome;
+    this.isAmbiguousBefore = options.isAmbiguousBefore ?? false;
   }
 }
 
-/** How to reach a node. */
-export type StoreTarget =
-  | { readonly kind: 'embedded' /** Directory of the chDB database. */; readonly path: string }
-  | {
-      readonly kind: 'http';
-      readonly url: string;
-      readonly user: string;
-      readonly password: string;
-      readonly database: string;
-    };
+export interface StoreErrorOptions {
+  readonly cause?: unknown;
+  /** Default false. */
+  readonly isAmbiguousBefore?: boolean;
+}
+
+/** chDB in this process. */
+export interface EmbeddedTarget {
+  readonly kind: 'embedded';
+  /** Directory of the chDB database. */
+  readonly path: string;
+}
+
+/** A ClickHouse node, reached over its HTTP interface. */
+export interface HttpTarget {
+  readonly kind: 'http';
+  /** http(s)://host:port */
+  readonly url: string;
+  readonly user: string;
+  /** In memory only: it comes from a file or the environment, never from the command line. */
+  readonly password: string;
+  readonly database: string;
+  /** For https: certificates of the authorities to trust, as PEM text; null trusts those that Node.js comes with. */
+  readonly tls: { readonly ca: string } | null;
+  /** Inserts are sent with gzip: worth it only where the network is slower than a core. */
+  readonly isCompressed: boolean;
+}
+
+/** How to reach one node. */
+export type StoreTarget = EmbeddedTarget | HttpTarget;
+
+/** Every node by shard and replica, of whatever kind. An embedded store is one shard of one replica. */
+export interface StoreLayout {
+  readonly shards: readonly (readonly StoreTarget[])[];
+}

@@ -23,5 +23,7 @@ export type FromWorker =
       readonly message: string;
       readonly fields: Readonly<Record<string, unknown>>;
     }
+  /** The log is not the one that was opened: the engine has to open it anew, in all threads. */
+  | { readonly type: 'log_changed'; readonly reason: string }
   /** Something that makes the service less than healthy, or null when it is over. */
   | { readonly type: 'condition'; readonly key: string; readonly text: string | null };

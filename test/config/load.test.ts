@@ -1,10 +1,9 @@
 // The order of the sources, the checks, and the messages' parts that a person needs (never their wording).
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
 import * as fc from 'fast-check';
 import { loadConfig, memoryBudget, suggestion } from '../../src/config/load.ts';
 import {
@@ -16,30 +15,12 @@ import {
   optionVariable,
 } from '../../src/config/options.ts';
 import { EssError } from '../../src/errors.ts';
-
-const folder = mkdtempSync(join(tmpdir(), 'ess-config-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
-let files = 0;
-
-function file(content: unknown): string {
-  files += 1;
-  const path = join(folder, `${files}.json`);
-  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
-  return path;
-}
+import { appendsMax } from '../../src/log/kafka/target.ts';
+import { file, folder, refusesOption } from './files.ts';
 
 /** Asserts that the configuration is refused, and that the message has every one of these parts in it. */
 function refuses(argv: readonly string[], env: NodeJS.ProcessEnv, ...parts: readonly string[]): void {
-  assert.throws(
-    () => loadConfig(argv, env, 8),
-    (error) => {
-      assert.ok(error instanceof EssError);
-      assert.equal(error.code, 'bad_option');
-      for (const part of parts)
-        assert.ok(error.message.includes(part), `${part} is not in: ${error.message}`);
-      return true;
-    },
-  );
+  refusesOption(() => loadConfig(argv, env, 8), parts);
 }
 
 test('without any source every option has its default', () => {
@@ -73,7 +54,9 @@ test('a flag takes its value after a space or an equals sign, and the last of tw
 test('every option is taken from each of its sources', () => {
   for (const name of optionNames) {
     const option: Option = options[name];
-    const value = option.type === 'choice' ? option.choices[0] : option.type === 'number' ? option.max : 'x';
+    if (option.type === 'secret') continue;
+    const value =
+      option.type === 'choice' ? option.choices[0] : option.type === 'number' ? option.max : option.example;
     // The largest value of one option can contradict the default of another: then exactly that is said.
     const load = (argv: readonly string[], env: NodeJS.ProcessEnv): unknown => {
       try {
@@ -91,6 +74,7 @@ test('every option is taken from each of its sources', () => {
 
 test('every example in the option table is a valid value', () => {
   for (const name of optionNames) {
+    if (options[name].type === 'secret') continue;
     const flags = [`--${optionFlag(name)}`, options[name].example];
     if (name === 'httpBodyBytesMax') flags.push('--ring-bytes', '67108864');
     loadConfig(flags, {}, 8);
@@ -104,7 +88,43 @@ test('an unknown flag is refused with the nearest one named', () => {
 });
 
 test('an unknown environment variable that begins with ESS_ is refused with the nearest one named', () => {
-  refuses([], { ESS_PROT: '8080' }, 'ESS_PROT', '8080', 'ESS_PORT');
+  refuses([], { ESS_PROT: '8080' }, 'ESS_PROT', 'ESS_PORT');
+});
+
+/** The options that are secrets, each with a value that nothing else holds. */
+const secrets = optionNames.filter((name) => options[name].type === 'secret');
+const secret = 'hunter2-hunter2';
+
+test('a secret on the command line or in the file is refused, not repeated, with what to do instead', () => {
+  assert.ok(secrets.includes('kafkaSaslPassword') && secrets.includes('clickhousePassword'));
+  for (const name of secrets) {
+    const flag = `--${optionFlag(name)}`;
+    const parts = [optionVariable(name), `${flag}-file`];
+    const refusal = (argv: readonly string[]): void =>
+      refusesOption(() => loadConfig(argv, {}, 8), parts, secret);
+    refusal([flag, secret]);
+    refusal([`${flag}=${secret}`]);
+    refusal(['--port', '1', flag]);
+    refusal(['--config', file({ [optionKey(name)]: secret })]);
+  }
+});
+
+test('a secret under a misspelt name is not repeated', () => {
+  for (const variable of ['ESS_CLICKHOUSE_PASWORD', 'ESS_SECRET', 'ESS_KAFKA_PASSWORD']) {
+    refusesOption(() => loadConfig([], { [variable]: secret }, 8), [variable], secret);
+  }
+  for (const argv of [['--clickhouse-pass', secret], [`--kafka-password=${secret}`]]) {
+    refusesOption(() => loadConfig(argv, {}, 8), [], secret);
+  }
+});
+
+test('a secret is in the configuration for who asks for it by name, and nowhere that prints or copies it', () => {
+  const env = Object.fromEntries(secrets.map((name) => [optionVariable(name), secret]));
+  const config = loadConfig(['--clickhouse', 'http://a:8123'], env, 8);
+  for (const name of secrets) assert.equal(config[name], secret);
+  const texts = [JSON.stringify(config), inspect(config), JSON.stringify({ ...config })];
+  texts.push(JSON.stringify(structuredClone(config)), JSON.stringify(memoryBudget(config)));
+  for (const text of texts) assert.ok(!text.includes(secret));
 });
 
 test('variables of the tests and of other programs are no options', () => {
@@ -168,6 +188,16 @@ test('a file that is missing, is not JSON or holds no object is refused', () => 
   refuses(['--config='], {}, '--config');
 });
 
+test('an option whose default is empty can be emptied, over a weaker source too', () => {
+  const config = loadConfig(['--kafka-brokers='], { ESS_KAFKA_BROKERS: 'a:1', ESS_CLICKHOUSE: '' }, 8);
+  assert.deepEqual([config.kafkaBrokers, config.clickhouse], ['', '']);
+  refuses(['--kafka-group='], {}, '--kafka-group');
+});
+
+test('a value with an @ in it, which may be a password, is not repeated', () => {
+  refusesOption(() => loadConfig(['--kafka-brokers', `u:${secret}@a:1`], {}, 8), ['--kafka-brokers'], secret);
+});
+
 test('automatic thread counts follow the cores, and sinks also the partitions', () => {
   const threads = (cores: number, ...argv: string[]): number[] => {
     const { producers, sinks, readers } = loadConfig(argv, {}, cores);
@@ -200,6 +230,8 @@ test('combinations that cannot work are refused with both options named', () => 
   refuses(['--http-pending-bytes-max', '1048576'], {}, '--http-body-bytes-max', '--http-pending-bytes-max');
   refuses(['--event-bytes-max', '40000000'], {}, '--event-bytes-max', '--http-decompressed-bytes-max');
   refuses(['--log-bytes-max', '65536'], {}, '--event-bytes-max', '--log-bytes-max');
+  // The bound of a log that is not there.
+  loadConfig(['--log-bytes-max', '65536', '--kafka-brokers', 'a:1'], {}, 8);
 });
 
 test('the memory budget has the bounds of the half that runs here, and grows with each of them', () => {
@@ -216,6 +248,19 @@ test('the memory budget has the bounds of the half that runs here, and grows wit
   for (const { name, bytes, why } of memoryBudget(loadConfig([], {}, 8))) {
     assert.ok(name !== '' && why !== '' && Number.isSafeInteger(bytes) && bytes > 0);
   }
+});
+
+test('with Kafka the memory budget also has what is on its way to it and what was fetched from it', () => {
+  const total = (...argv: string[]): number =>
+    memoryBudget(loadConfig(argv, {}, 8)).reduce((sum, { bytes }) => sum + bytes, 0);
+  const MiB = 1024 * 1024;
+  const kafka = ['--kafka-brokers', 'a:1'];
+  const all = total(...kafka);
+  assert.equal(total(...kafka, '--role', 'ingest') + total(...kafka, '--role', 'sink'), all);
+  assert.equal(total(...kafka, '--kafka-fetch-bytes-max', `${33 * MiB}`) - all, 4 * MiB);
+  // One group fills, and those under way are there twice.
+  assert.equal(total(...kafka, '--group-bytes-max', `${5 * MiB}`) - all, 3 * (1 + 2 * appendsMax) * MiB);
+  assert.equal(total('--group-bytes-max', `${5 * MiB}`) - total(), 3 * 2 * MiB);
 });
 
 test('a name with one slip in it gets the right suggestion, and a quite different one none', () => {

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { openEmbeddedReader } from '../../src/log/embedded/open.ts';
+import type { DeadLetter } from '../../src/log/log.ts';
 import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -87,31 +88,44 @@ export class Journal {
     const store = await openStore({ kind: 'embedded', path: join(dataDir, 'store') });
     try {
       const ends = (await log.states()).map(({ end }) => end);
-      const totals = await auditLedger(store, log.epoch, ends);
-      const letters = await log.deadLetters(1_000_000);
-      assert.equal(totals.parked, letters.length);
-      const parkedText = letters.map(({ record }) => record.toString()).join('\n');
-      const stored = await this.#checkStored(store);
-      assert.equal(totals.rows, stored.size);
-      for (const event of this.#events) {
-        const isStored = stored.has(identityOf(event));
-        if (event.isPromised || event.outcomes.has('parked')) {
-          if (event.isPoison) assert.ok(parkedText.includes(event.json), `${event.id} is a dead letter`);
-          else assert.ok(isStored, `${event.id} was promised`);
-        }
-        if (event.isRefused) assert.ok(!isStored, `${event.id} was refused`);
-      }
+      await this.hold([store], log.epoch, ends, await log.deadLetters(1_000_000));
     } finally {
       await store.close();
       await log.close();
     }
   }
 
+  /**
+   * Holds every promise against one store for each shard, the ends of the log's partitions and the dead letters.
+   */
+  async hold(
+    stores: readonly Store[],
+    epoch: string,
+    ends: readonly number[],
+    letters: readonly DeadLetter[],
+  ): Promise<void> {
+    const totals = await auditLedger(stores, epoch, ends);
+    assert.equal(totals.parked, letters.length);
+    const parkedText = letters.map(({ record }) => record.toString()).join('\n');
+    const stored = await this.#checkStored(stores);
+    assert.equal(totals.rows, stored.size);
+    for (const event of this.#events) {
+      const isStored = stored.has(identityOf(event));
+      if (event.isPromised || event.outcomes.has('parked')) {
+        if (event.isPoison) assert.ok(parkedText.includes(event.json), `${event.id} is a dead letter`);
+        else assert.ok(isStored, `${event.id} was promised`);
+      }
+      if (event.isRefused) assert.ok(!isStored, `${event.id} was refused`);
+    }
+  }
+
   /** Every stored event is one that was sent, as it was sent, and is there once. */
-  async #checkStored(store: Store): Promise<Set<string>> {
-    const rows = await store.rows<{ source: string; id: string; body: string }>(
-      'SELECT source, id, body FROM events FINAL',
+  async #checkStored(stores: readonly Store[]): Promise<Set<string>> {
+    const sql = 'SELECT source, id, body FROM events FINAL';
+    const all = await Promise.all(
+      stores.map((store) => store.rows<{ source: string; id: string; body: string }>(sql)),
     );
+    const rows = all.flat();
     const stored = new Set<string>();
     for (const row of rows) {
       const identity = identityOf(row);

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { EssError } from '../../src/errors.ts';
 import type {
   AppendBatch,
+  AppendResult,
   AssignmentListener,
   DeadLetter,
   LogAppender,
@@ -37,6 +38,7 @@ export async function started(consumer: LogConsumer): Promise<Started> {
     assigned: (partition, position) => positions.set(partition, position),
     revoked: (partition) => positions.delete(partition),
     dataArrived: () => {},
+    changed: () => {},
   };
   await consumer.start(listener);
   await until(() => positions.size === consumer.partitions);
@@ -73,7 +75,33 @@ export async function readIds(
   return ids;
 }
 
+/** The offset in the result of an append that must have worked. */
+export function offsetOf(result: AppendResult | undefined): number {
+  assert.equal(typeof result, 'number');
+  return typeof result === 'number' ? result : Number.NaN;
+}
+
 const isInternal = (error: unknown) => error instanceof EssError && error.code === 'internal';
+
+/** Waits until a read throws `internal`: that an offset is not there may have to be asked first. */
+async function rejectsToRead(consumer: LogConsumer, partition: number, from: number): Promise<void> {
+  const never = () => assert.fail('nothing is there to visit');
+  let thrown: unknown;
+  await until(() => {
+    try {
+      assert.equal(consumer.read(partition, from, 1000, never), from);
+    } catch (error) {
+      thrown = error;
+    }
+    return thrown !== undefined;
+  });
+  assert.ok(isInternal(thrown), String(thrown));
+}
+
+/** A position that nobody has committed is 0 or -1. */
+function isNone(position: LogPosition | undefined): boolean {
+  return position !== undefined && position.offset <= 0 && position.metadata === '';
+}
 
 function batchOf(partition: number, ids: readonly string[], bodyBytes = 10): AppendBatch {
   return { partition, count: ids.length, bytes: packed(ids, bodyBytes) };
@@ -132,7 +160,7 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
               assert.equal(offsets?.length, made.length);
               for (const [i, { partition, bytes }] of made.entries()) {
                 for (const [j, id] of idsOf(bytes).entries()) {
-                  const offset: number = (offsets?.[i] ?? Number.NaN) + j;
+                  const offset: number = offsetOf(offsets?.[i]) + j;
                   const ids = expected[partition];
                   assert.ok(ids);
                   assert.equal(ids[offset], undefined);
@@ -201,9 +229,13 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
         const never = () => assert.fail('nothing is there to visit');
         assert.equal(consumer.read(2, 3, 1000, never), 3);
         assert.equal(consumer.read(0, 0, 1000, never), 0);
-        assert.throws(() => consumer.read(2, 4, 1000, never), isInternal);
-        assert.throws(() => consumer.read(0, 1, 1000, never), isInternal);
-        assert.throws(() => consumer.read(2, -1, 1000, never), isInternal);
+        for (const [partition, from] of [
+          [2, 4],
+          [0, 1],
+          [2, -1],
+        ] as const) {
+          await rejectsToRead(consumer, partition, from);
+        }
       }),
     );
 
@@ -214,9 +246,7 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
         await appender.append([batchOf(0, ['a', 'b', 'c']), batchOf(3, ['d'])]);
         const one = await started(await fixture.openConsumer());
         assert.deepEqual([...one.positions.keys()].sort(), [...Array(appender.partitions).keys()]);
-        for (const position of one.positions.values()) {
-          assert.deepEqual(position, { offset: 0, metadata: '' });
-        }
+        for (const position of one.positions.values()) assert.ok(isNone(position));
         await Promise.all([
           one.consumer.commit(0, 1, 'intent 1'),
           one.consumer.commit(3, 1, '{"letter":"\u00e4"}'),
@@ -227,9 +257,20 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
         const two = await started(await fixture.openConsumer());
         assert.deepEqual(two.positions.get(0), { offset: 2, metadata: 'intent 3' });
         assert.deepEqual(two.positions.get(3), { offset: 1, metadata: '{"letter":"\u00e4"}' });
-        assert.deepEqual(two.positions.get(1), { offset: 0, metadata: '' });
+        assert.ok(isNone(two.positions.get(1)));
         const committed = (await two.consumer.states()).map((state) => state.committed);
         assert.deepEqual(committed.slice(0, 4), [2, 0, 0, 1]);
+        assert.deepEqual(await appender.committed([3, 1, 0]), [1, 0, 2]);
+      }),
+    );
+
+    it(
+      'lets a consumer own what it was assigned',
+      withLog(async (fixture) => {
+        const { consumer } = await started(await fixture.openConsumer());
+        for (let partition = 0; partition < consumer.partitions; partition += 1)
+          assert.equal(consumer.isOwned(partition), true);
+        assert.equal(consumer.isOwned(consumer.partitions), false);
       }),
     );
 
@@ -243,7 +284,7 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
         const ids: string[] = [];
         await consumer.start({
           assigned: (partition, position) => {
-            next[partition] = position.offset;
+            next[partition] = Math.max(position.offset, 0);
           },
           revoked: () => {},
           dataArrived: () => {
@@ -253,6 +294,7 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
               });
             }
           },
+          changed: () => {},
         });
         await until(() => ids.length === 1);
         await appender.append([batchOf(3, ['b'])]);

@@ -18,7 +18,7 @@ import {
   openEmbeddedReader,
 } from '../../src/log/embedded/open.ts';
 import { actorProcess, actorThread } from './actor.ts';
-import { logContract, readIds, started } from './contract.ts';
+import { logContract, offsetOf, readIds, started } from './contract.ts';
 import { until } from './eventually.ts';
 import type { ActorReport } from './log_actor.worker.ts';
 import { idsOf, packed } from './records.ts';
@@ -98,7 +98,8 @@ function checkCalls(
   for (const [name, reports] of reportsByName) {
     for (const report of reports) {
       if (report.type !== 'settled') continue;
-      for (const [partition, offset] of report.offsets.entries()) {
+      for (const [partition, result] of report.offsets.entries()) {
+        const offset = offsetOf(result);
         for (let i = 0; i < count; i += 1) {
           assert.equal(ids[partition]?.[offset + i], `${name}/${report.call}/${partition}/${i}`);
         }
@@ -231,6 +232,7 @@ describe('embedded log', () => {
       await consumer.start({
         assigned: (partition) => assigned.push(partition),
         revoked: () => {},
+        changed: () => {},
         dataArrived: () => {
           arrivals += 1;
         },

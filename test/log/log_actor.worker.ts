@@ -10,6 +10,7 @@ import {
   openEmbeddedAppender,
   openEmbeddedConsumer,
 } from '../../src/log/embedded/open.ts';
+import type { AppendResult } from '../../src/log/log.ts';
 import { until } from './eventually.ts';
 import { idsOf, packed } from './records.ts';
 
@@ -35,7 +36,7 @@ export type ActorTask =
   | { readonly type: 'fill'; readonly options: EmbeddedLogOptions };
 
 export type ActorReport =
-  | { readonly type: 'settled'; readonly call: number; readonly offsets: readonly number[] }
+  | { readonly type: 'settled'; readonly call: number; readonly offsets: readonly AppendResult[] }
   /** Records of each partition, by name, all in order and none missing or repeated. */
   | { readonly type: 'consumed'; readonly counts: Readonly<Record<string, number>> }
   | {
@@ -101,6 +102,7 @@ async function consume(task: ActorTask & { type: 'consume' }): Promise<void> {
   await consumer.start({
     assigned: (partition, { offset }) => next.set(partition, offset),
     revoked: () => {},
+    changed: () => {},
     dataArrived: () => {
       for (const [partition, from] of next) {
         let at = from;

@@ -11,6 +11,7 @@ export interface LedgerRange {
   readonly rows: number;
   readonly duplicates: number;
   readonly parked: number;
+  readonly holes: number;
 }
 
 export interface StoredEvent {
@@ -24,7 +25,7 @@ export interface StoredEvent {
 export async function ledgerOf(store: Store, epoch: string): Promise<LedgerRange[]> {
   const rows = await store.rows<Record<keyof LedgerRange, string | number>>(
     `SELECT l.partition AS partition, l.first AS first, l.last AS last, l.rows AS rows,
-            l.duplicates AS duplicates, l.parked AS parked
+            l.duplicates AS duplicates, l.parked AS parked, l.holes AS holes
      FROM ledger AS l FINAL WHERE l.epoch = {epoch:String} ORDER BY l.partition, l.first, l.last`,
     { epoch },
   );
@@ -35,6 +36,7 @@ export async function ledgerOf(store: Store, epoch: string): Promise<LedgerRange
     rows: Number(row.rows),
     duplicates: Number(row.duplicates),
     parked: Number(row.parked),
+    holes: Number(row.holes),
   }));
 }
 
@@ -47,44 +49,56 @@ export async function eventsOf(store: Store, final: boolean): Promise<StoredEven
 }
 
 /**
- * Checks the ledger against the log's ends and the table. `areRowsExact` false: copies reached the table on purpose,
- * where merges may have dropped them since.
+ * Checks the ledger against the log's ends and the tables: of one store, or of one for each shard. `areRowsExact`
+ * false: copies reached the table on purpose, where merges may have dropped them since.
  */
 export async function auditLedger(
-  store: Store,
+  store: Store | readonly Store[],
   epoch: string,
   ends: readonly number[],
   areRowsExact = true,
-): Promise<{ readonly rows: number; readonly duplicates: number; readonly parked: number }> {
-  const ledger = await ledgerOf(store, epoch);
-  const offsets = ends.map((): Set<number> => new Set());
-  const [foreign] = await store.rows<{ n: string }>(
-    'SELECT count() AS n FROM events WHERE epoch != {epoch:String}',
-    { epoch },
-  );
-  assert.equal(foreign?.n, '0', 'every row is of this epoch');
-  for (const { partition, offset } of await eventsOf(store, false)) {
-    const seen = offsets[partition];
-    assert.ok(seen !== undefined, `partition ${partition} exists`);
-    assert.ok(!seen.has(offset), `offset ${offset} of partition ${partition} is one row`);
-    seen.add(offset);
-  }
-  const totals = { rows: 0, duplicates: 0, parked: 0 };
-  for (const [partition, end] of ends.entries()) {
-    let next = 0;
-    for (const range of ledger.filter((candidate) => candidate.partition === partition)) {
-      assert.equal(range.first, next, `the ledger of partition ${partition} has neither gap nor overlap`);
-      assert.equal(range.rows + range.duplicates + range.parked, range.last - range.first + 1);
-      const rows = takeRange(offsets[partition] ?? new Set(), range.first, range.last);
-      if (areRowsExact) assert.equal(rows, range.rows, `rows of ${partition}:${range.first}-${range.last}`);
-      else assert.ok(rows <= range.rows);
-      totals.rows += range.rows;
-      totals.duplicates += range.duplicates;
-      totals.parked += range.parked;
-      next = range.last + 1;
+): Promise<{
+  readonly rows: number;
+  readonly duplicates: number;
+  readonly parked: number;
+  readonly holes: number;
+}> {
+  const stores = 'rows' in store ? [store] : store;
+  const totals = { rows: 0, duplicates: 0, parked: 0, holes: 0 };
+  for (const [shard, node] of stores.entries()) {
+    const ledger = await ledgerOf(node, epoch);
+    const offsets = ends.map((): Set<number> => new Set());
+    const [foreign] = await node.rows<{ n: string }>(
+      'SELECT count() AS n FROM events WHERE epoch != {epoch:String}',
+      { epoch },
+    );
+    assert.equal(foreign?.n, '0', 'every row is of this epoch');
+    for (const { partition, offset } of await eventsOf(node, false)) {
+      const seen = offsets[partition];
+      assert.ok(seen !== undefined, `partition ${partition} exists`);
+      assert.equal(partition % stores.length, shard, `partition ${partition} belongs to another shard`);
+      assert.ok(!seen.has(offset), `offset ${offset} of partition ${partition} is one row`);
+      seen.add(offset);
     }
-    assert.equal(next, end, `the ledger of partition ${partition} reaches the log's end`);
-    assert.equal(offsets[partition]?.size, 0, `no row of partition ${partition} lies outside the ledger`);
+    for (const [partition, end] of ends.entries()) {
+      if (partition % stores.length !== shard) continue;
+      let next = 0;
+      for (const range of ledger.filter((candidate) => candidate.partition === partition)) {
+        assert.equal(range.first, next, `the ledger of partition ${partition} has neither gap nor overlap`);
+        const known = range.rows + range.duplicates + range.parked + range.holes;
+        assert.equal(known, range.last - range.first + 1);
+        const rows = takeRange(offsets[partition] ?? new Set(), range.first, range.last);
+        if (areRowsExact) assert.equal(rows, range.rows, `rows of ${partition}:${range.first}-${range.last}`);
+        else assert.ok(rows <= range.rows);
+        totals.rows += range.rows;
+        totals.duplicates += range.duplicates;
+        totals.parked += range.parked;
+        totals.holes += range.holes;
+        next = range.last + 1;
+      }
+      assert.equal(next, end, `the ledger of partition ${partition} reaches the log's end`);
+      assert.equal(offsets[partition]?.size, 0, `no row of partition ${partition} lies outside the ledger`);
+    }
   }
   return totals;
 }

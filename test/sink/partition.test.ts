@@ -41,12 +41,17 @@ test('a range is announced as an intent, stored, written into the ledger and com
     const sink = await rig.startSink();
     await drain(sink, 10);
     assert.deepEqual(await ledgerOf(rig.store, rig.epoch), [
-      { partition: 0, first: 0, last: 9, rows: 10, duplicates: 0, parked: 0 },
+      { partition: 0, first: 0, last: 9, rows: 10, duplicates: 0, parked: 0, holes: 0 },
     ]);
     const [state] = await rig.appender.states();
     assert.equal(state?.committed, 10);
     assert.equal(rig.board.get(0, 'stored'), 10);
-    assert.deepEqual(await auditLedger(rig.store, rig.epoch, [10]), { rows: 10, duplicates: 0, parked: 0 });
+    assert.deepEqual(await auditLedger(rig.store, rig.epoch, [10]), {
+      rows: 10,
+      duplicates: 0,
+      parked: 0,
+      holes: 0,
+    });
   }));
 
 test('a block that landed without its ledger row is completed and not sent again', async () => {

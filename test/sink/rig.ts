@@ -2,6 +2,7 @@
 // PartitionSinks that a test drives step by step or hands to the Sink loop. Records are made by hand, so that a test
 // chooses every ingest time.
 
+import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -112,7 +113,8 @@ export class Rig {
       const { id, source = '', ingestMs } = event;
       writer.append(flags, id, 'event', source, '', null, ingestMs, timeMs, body, 0, body.length);
     }
-    const [base = -1] = await this.appender.append([{ partition, count: writer.count, bytes: writer.bytes }]);
+    const [base] = await this.appender.append([{ partition, count: writer.count, bytes: writer.bytes }]);
+    assert.ok(typeof base === 'number');
     this.board.raise(partition, 'end', base + writer.count);
     return base;
   }
@@ -150,6 +152,7 @@ export class Rig {
       assigned: (owned, position) => positions.set(owned, position),
       revoked: () => {},
       dataArrived: () => {},
+      changed: () => {},
     });
     return {
       parts: this.#parts(consumer, limits),
@@ -160,7 +163,7 @@ export class Rig {
   /** Runs a whole sink thread's loop over all partitions for as long as `work` takes, then stops it in order. */
   async whileLooping(work: () => Promise<void>, limits: Partial<SinkLoopLimits> = {}): Promise<void> {
     const parts = this.#parts(await this.#newConsumer(), limits);
-    const sink = new Sink(parts, this.#limits(limits), new Doorbell(createDoorbell()), true);
+    const sink = new Sink(parts, this.#limits(limits), new Doorbell(createDoorbell()), true, 0);
     const running = sink.run();
     try {
       await work();
@@ -190,8 +193,7 @@ export class Rig {
     const store = this.#watched();
     return {
       log,
-      store,
-      ledger: new LedgerWriter(store, () => {}),
+      shards: [{ store, ledger: new LedgerWriter(store, () => {}) }],
       board: this.board,
       counters: this.counters,
       recorder: new StageRecorder(['log_wait', 'insert', 'end_to_end'], () => nowUs() / 1000),

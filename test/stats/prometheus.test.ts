@@ -78,7 +78,7 @@ const everything: MetricsInput = {
   readiness: { ready: true, degraded: false },
   stages: [],
   counters: { get: () => 0 },
-  conservation: { holds: true, records: 100, rows: 60, duplicates: 20, parked: 5, inFlight: 15 },
+  conservation: { holds: true, records: 100, rows: 60, duplicates: 20, parked: 4, holes: 1, inFlight: 15 },
   lag: { seconds: 0.25, records: 15 },
   partitions: [0, 1].map((partition) => ({
     partition,

@@ -382,6 +382,7 @@ export function storeContract(name: string, start: () => Promise<TestNode>): voi
         rows: 8,
         duplicates: 1,
         parked: 1,
+        holes: 0,
         storeTimeMs: Date.UTC(2026, 10, 22),
       };
       const names = ledgerColumns.map((column) => column.name);
@@ -396,6 +397,7 @@ export function storeContract(name: string, start: () => Promise<TestNode>): voi
           rows: 8,
           duplicates: 1,
           parked: 1,
+          holes: '0',
           store_time: '2026-11-22 00:00:00.000',
         },
       ]);

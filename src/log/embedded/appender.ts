@@ -19,6 +19,8 @@ interface Piece {
 export class EmbeddedAppender implements LogAppender {
   readonly epoch: string;
   readonly partitions: number;
+  /** One transaction at a time writes to an environment. */
+  readonly appendsMax = 1;
   readonly #environment: LogEnvironment;
   readonly #options: EmbeddedLogOptions;
   readonly #letters: EmbeddedDeadLetters;
@@ -46,6 +48,11 @@ export class EmbeddedAppender implements LogAppender {
 
   async states(): Promise<PartitionState[]> {
     return this.#environment.states();
+  }
+
+  async committed(partitions: readonly number[]): Promise<number[]> {
+    const states = this.#environment.states();
+    return partitions.map((partition) => states[partition]?.committed ?? 0);
   }
 
   async trim(): Promise<number> {

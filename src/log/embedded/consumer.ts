@@ -100,6 +100,11 @@ export class EmbeddedConsumer implements LogConsumer {
     }
   }
 
+  /** Partitions never move here: one process at a time holds the sink's place. */
+  isOwned(partition: number): boolean {
+    return this.#owned.includes(partition);
+  }
+
   commit(partition: number, offset: number, metadata: string): Promise<void> {
     return new Promise((resolve, reject) => {
       // Commits of one turn, as after a round over several partitions, share one fsync.

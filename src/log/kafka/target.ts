@@ -1,9 +1,16 @@
 // How to reach a topic: what the configuration says of Kafka, in the form in which it travels to worker threads.
 
+/**
+ * How many appends of one producer worker may be under way at once. A round trip with acks from all replicas takes
+ * milliseconds, in which one append at a time would leave the worker idle; each more holds one more group in memory
+ * (group-bytes-max), which is why the memory budget reads this number too.
+ */
+export const appendsMax = 4;
+
 /** Secrets are in memory only: they come from files or the environment, never from the command line. */
 export interface KafkaTarget {
   readonly kind: 'kafka';
-  /** "host:port" of at least one broker; the others are learnt from it. */
+  /** "host:port" of at least one broker, IPv6 as "[address]:port"; the others are learnt from it. */
   readonly brokers: readonly string[];
   readonly topic: string;
   /** Compacted topic with one partition, for records that can never be stored. */

@@ -17,6 +17,8 @@ export interface LedgerRow {
   readonly duplicates: number;
   /** Records that became dead letters. */
   readonly parked: number;
+  /** Offsets of the range that hold no record. */
+  readonly holes: number;
   /** Epoch milliseconds. */
   readonly storeTimeMs: number;
 }
@@ -31,6 +33,7 @@ export function ledgerBlock(rows: readonly LedgerRow[]): Uint8Array[] {
   const rowCount = block.column('rows');
   const duplicates = block.column('duplicates');
   const parked = block.column('parked');
+  const holes = block.column('holes');
   const storeTime = block.column('store_time');
   for (const row of rows) {
     epoch.appendText(row.epoch);
@@ -40,6 +43,7 @@ export function ledgerBlock(rows: readonly LedgerRow[]): Uint8Array[] {
     rowCount.append(row.rows);
     duplicates.append(row.duplicates);
     parked.append(row.parked);
+    holes.append(row.holes);
     storeTime.append(row.storeTimeMs);
   }
   return block.pieces();

@@ -4,14 +4,19 @@
 // begins and four times as wide each time: the last 100 of any number of events touch an hour or two. No FINAL, which
 // would merge whole hours for the sake of a page: the page's keys are read first, then every physical copy of just
 // these keys; a row that is not the first copy of its event (highest version) is left out.
+//
+// With several shards each one's keys are read ahead and merged in the same order, so that a page and its cursor are
+// what one store with all the events would give.
 
-import { TupleParam } from '@clickhouse/client';
+import { EssError } from '../../errors.ts';
 import { msPerHour } from '../schema.ts';
 import { Bindings } from './bindings.ts';
 import type { ListFilter, ListPosition } from './cursor.ts';
 import { type EventRow, eventRowColumns, readEventRow } from './event_row.ts';
+import type { FanOut } from './fan_out.ts';
 import type { ReadSession } from './read_session.ts';
 import { RowBinaryCursor } from './row_binary.ts';
+import { compareText } from './text_order.ts';
 
 /** A page ends early once its events' JSON has this many bytes; a client goes on with the cursor. */
 export const pageBytesMax = 32 * 1024 * 1024;
@@ -32,18 +37,20 @@ export interface EventPage {
 
 /** A physical row, perhaps a later copy of its event. */
 interface Candidate extends ListPosition {
+  /** Where it was found and where its event is to be read. */
+  readonly session: ReadSession;
   readonly hour: number;
   readonly version: bigint;
 }
 
 /** Up to `limit` events after `position`, or from the beginning of the order where it is null. */
 export async function listEvents(
-  session: ReadSession,
+  fanOut: FanOut,
   filter: ListFilter,
   position: ListPosition | null,
   limit: number,
 ): Promise<EventPage> {
-  const candidates = new CandidateReader(session, filter, position);
+  const candidates = new CandidateMerge(fanOut, filter, position);
   const events: EventRow[] = [];
   let bytes = 0;
   for (;;) {
@@ -56,8 +63,12 @@ export async function listEvents(
       const count = Math.max(1, Math.min(fitting, fetchMax));
       const some = found.slice(start, start + count);
       start += some.length;
-      for (const row of await fetchEvents(session, some)) {
-        if (events.length === limit || bytes >= pageBytesMax) return { events, next: events.at(-1) ?? null };
+      for (const row of await fetchEvents(fanOut, some)) {
+        // A retry under another key may have made the event a second one on another shard. At one place in the order
+        // it is shown once, since the next page would begin behind both.
+        const last = events.at(-1);
+        if (last !== undefined && isSamePlace(last, row)) continue;
+        if (events.length === limit || bytes >= pageBytesMax) return { events, next: last ?? null };
         events.push(row);
         bytes += row.body.length;
       }
@@ -65,18 +76,48 @@ export async function listEvents(
   }
 }
 
+function isSamePlace(a: ListPosition, b: ListPosition): boolean {
+  return a.timeMs === b.timeMs && a.source === b.source && a.id === b.id;
+}
+
 /** Those candidates that are the first copies of their events, in the same order. */
-async function fetchEvents(session: ReadSession, candidates: readonly Candidate[]): Promise<EventRow[]> {
-  const bindings = new Bindings();
-  const keys = candidates.map(({ hour, source, id }) => new TupleParam([hour, source, id]));
+async function fetchEvents(fanOut: FanOut, candidates: readonly Candidate[]): Promise<EventRow[]> {
+  const sessions = [...new Set(candidates.map(({ session }) => session))];
+  const found = await fanOut.each(
+    (session) =>
+      fetchFirstCopies(
+        session,
+        candidates.filter((candidate) => candidate.session === session),
+      ),
+    sessions,
+  );
+  const firstCopies = new Map(found.map(({ session, answer }) => [session, answer]));
+  const events: EventRow[] = [];
+  for (const candidate of candidates) {
+    // Nothing from a shard that has stopped answering meanwhile: the page says that it is missing.
+    const copies = firstCopies.get(candidate.session);
+    const key = keyOf(candidate);
+    const row = copies?.get(key);
+    if (row === undefined || row.version !== candidate.version || row.timeMs !== candidate.timeMs) continue;
+    events.push(row);
+    copies?.delete(key);
+  }
+  return events;
+}
+
+/** The first copies of the candidates' events, by `keyOf`. */
+async function fetchFirstCopies(
+  session: ReadSession,
+  candidates: readonly Candidate[],
+): Promise<Map<string, EventRow>> {
+  const bindings = new Bindings(session.isRemote);
+  const keys = candidates.map(({ hour, source, id }) => [hour, source, id]);
+  const ids = candidates.map(({ id }) => id);
   // The ids once more, alone: the bloom filter does not look into tuples.
   const bytes = await session.bytes(
     `SELECT ${eventRowColumns} FROM events
-     WHERE (hour, source, id) IN ${bindings.bind('Array(Tuple(Int32, String, String))', keys)}
-       AND id IN ${bindings.bind(
-         'Array(String)',
-         candidates.map(({ id }) => id),
-       )}
+     WHERE (hour, source, id) IN ${bindings.bindList('Array(Tuple(Int32, String, String))', keys)}
+       AND id IN ${bindings.bindList('Array(String)', ids)}
      ORDER BY version DESC LIMIT 1 BY hour, source, id FORMAT RowBinary`,
     bindings,
   );
@@ -85,22 +126,76 @@ async function fetchEvents(session: ReadSession, candidates: readonly Candidate[
     const row = readEventRow(cursor);
     firstCopies.set(keyOf(row), row);
   }
-  const events: EventRow[] = [];
-  for (const candidate of candidates) {
-    const key = keyOf(candidate);
-    const row = firstCopies.get(key);
-    if (row === undefined || row.version !== candidate.version || row.timeMs !== candidate.timeMs) continue;
-    events.push(row);
-    firstCopies.delete(key);
-  }
-  return events;
+  return firstCopies;
 }
 
 function keyOf({ hour, source, id }: { hour: number; source: string; id: string }): string {
   return JSON.stringify([hour, source, id]);
 }
 
-/** Reads physical rows in the order of the listing, each one once. */
+/** Rows that one shard has found and that the page has not come to yet. */
+interface ReadAhead {
+  readonly reader: CandidateReader;
+  rows: Candidate[];
+  /** Rows before this one have been taken. */
+  next: number;
+}
+
+/** Reads physical rows of all shards in the order of the listing, each one once. */
+class CandidateMerge {
+  readonly #fanOut: FanOut;
+  readonly #isDescending: boolean;
+  readonly #shards: ReadonlyMap<ReadSession, ReadAhead>;
+
+  constructor(fanOut: FanOut, filter: ListFilter, position: ListPosition | null) {
+    this.#fanOut = fanOut;
+    this.#isDescending = filter.order === 'desc';
+    this.#shards = new Map(
+      fanOut.alive.map((session) => [
+        session,
+        { reader: new CandidateReader(session, filter, position), rows: [], next: 0 },
+      ]),
+    );
+  }
+
+  /** The next rows, `count` of them unless the end comes sooner. At most `count` of each shard are held beside. */
+  async read(count: number): Promise<Candidate[]> {
+    const answers = await this.#fanOut.each((session) => this.#readAhead(session, count));
+    const merged: Candidate[] = [];
+    while (merged.length < count) {
+      let best: { readonly ahead: ReadAhead; readonly row: Candidate } | null = null;
+      for (const { answer: ahead } of answers) {
+        const row = ahead.rows[ahead.next];
+        if (row !== undefined && (best === null || this.#compare(row, best.row) < 0)) best = { ahead, row };
+      }
+      if (best === null) break;
+      merged.push(best.row);
+      best.ahead.next += 1;
+    }
+    return merged;
+  }
+
+  /** Sees to it that the shard's next `count` rows are there, or all that it has. */
+  async #readAhead(session: ReadSession, count: number): Promise<ReadAhead> {
+    const ahead = this.#shards.get(session);
+    if (ahead === undefined) throw new EssError('internal', `shard ${session.shard} joined during a read`);
+    const rows = ahead.rows.slice(ahead.next);
+    const lacking = count - rows.length;
+    if (lacking > 0) rows.push(...(await ahead.reader.read(lacking)));
+    ahead.rows = rows;
+    ahead.next = 0;
+    return ahead;
+  }
+
+  /** As the statement of CandidateReader orders. */
+  #compare(a: Candidate, b: Candidate): number {
+    const order = a.timeMs - b.timeMs || compareText(a.source, b.source) || compareText(a.id, b.id);
+    if (order !== 0) return this.#isDescending ? -order : order;
+    return a.version > b.version ? -1 : a.version < b.version ? 1 : 0;
+  }
+}
+
+/** Reads one shard's physical rows in the order of the listing, each one once. */
 class CandidateReader {
   readonly #session: ReadSession;
   readonly #filter: ListFilter;
@@ -189,6 +284,7 @@ class CandidateReader {
     const candidates: Candidate[] = [];
     for (const cursor = new RowBinaryCursor(bytes); !cursor.isAtEnd; ) {
       candidates.push({
+        session: this.#session,
         hour: cursor.int32(),
         source: cursor.text(),
         id: cursor.text(),

@@ -48,14 +48,14 @@ export function timeText(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-/** Appends the pieces of the event's JSON object. */
-export function pushEventJson(pieces: Uint8Array[], row: EventRow): void {
+/** Appends the pieces of the event's JSON object; `more`: text of further members, empty or beginning with a comma. */
+export function pushEventJson(pieces: Uint8Array[], row: EventRow, more = ''): void {
   const head =
     `{"id":${JSON.stringify(row.id)},"source":${JSON.stringify(row.source)},"type":${JSON.stringify(row.type)},` +
     `"time":"${timeText(row.timeMs)}","event":`;
   const tail =
     `,"ingest_time":"${timeText(row.ingestTimeMs)}","store_time":"${timeText(row.storeTimeMs)}",` +
-    `"partition":${row.partition},"offset":${row.offset}}`;
+    `"partition":${row.partition},"offset":${row.offset}${more}}`;
   pieces.push(Buffer.from(head), eventJson(row), Buffer.from(tail));
 }
 

@@ -4,6 +4,9 @@
 //   GET /events/statistics   statistics.ts
 //   GET /events/ or /events  event_list.ts
 //   GET /events/{id}         event_by_id.ts; an event whose id is "statistics" is /events/%73tatistics
+//
+// Events are spread over shards. Every read asks all of them (fan_out.ts), and what a shard did not answer is never left
+// out in silence (partial.ts).
 
 import { type ErrorCode, EssError, errorKinds, type ProblemExtras, problemJson } from '../../errors.ts';
 import { type Store, StoreError } from '../store.ts';
@@ -12,11 +15,14 @@ import { type Cursor, decodeCursor, encodeCursor, type ListFilter } from './curs
 import { AmbiguousIdError, findEvent } from './event_by_id.ts';
 import { type EventPage, listEvents } from './event_list.ts';
 import { joinPieces, pushEventJson } from './event_row.ts';
+import { FanOut, StoreUnavailableError } from './fan_out.ts';
 import { checkRange, decodePiece, ParameterError, Parameters } from './parameters.ts';
-import { ReadSession } from './read_session.ts';
+import { type PartialMembers, partialHeaders, partialMembers, partialText } from './partial.ts';
+import { Shards } from './shards.ts';
 import { readStatistics } from './statistics.ts';
 import { statisticsCsv, statisticsJson } from './statistics_answer.ts';
 import { parseStatisticsRequest } from './statistics_request.ts';
+import { TimeLimit } from './time_limit.ts';
 
 export interface ReadRequest {
   /** As it stands in the request line, still percent-encoded: /events/abc%20d */
@@ -54,42 +60,68 @@ const newline = Buffer.from('\n');
 
 /** ClickHouse's TIMEOUT_EXCEEDED and TOO_SLOW. */
 const timeoutCodes: readonly number[] = [159, 160];
-/** ClickHouse's MEMORY_LIMIT_EXCEEDED. */
-const memoryCode = 241;
+/** ClickHouse's MEMORY_LIMIT_EXCEEDED, and TOO_MANY_ROWS_OR_BYTES for an answer that we would have to hold. */
+const memoryCodes: readonly number[] = [241, 396];
 /** Advice for a client that was not served, seconds. */
 const retryAfterS = 1;
 
-/** Answers a read; what is wrong with the request or the store is an answer too. */
+/**
+ * Answers a read; what is wrong with the request or the store is an answer too. `stores`: the shards, or one store that
+ * holds everything.
+ */
 export async function handleRead(
-  store: Store,
+  stores: Shards | Store,
   request: ReadRequest,
   limits: ReadLimits,
 ): Promise<ReadAnswer> {
-  const session = new ReadSession(store, limits.timeoutMs);
+  const shards = stores instanceof Shards ? stores : Shards.ofOne(stores);
+  const fanOut = new FanOut(shards, new TimeLimit(limits.timeoutMs));
+  const answer = await answerOrProblem(fanOut, request, limits.nowMs);
+  const headers = { ...answer.headers, ...partialHeaders(fanOut) };
+  return Object.keys(headers).length === 0 ? answer : { ...answer, headers };
+}
+
+async function answerOrProblem(fanOut: FanOut, request: ReadRequest, nowMs: number): Promise<ReadAnswer> {
   try {
-    if (request.path === '/events/statistics') return await answerStatistics(session, request, limits.nowMs);
-    if (request.path === '/events' || request.path === '/events/') return await answerList(session, request);
-    if (request.path.startsWith('/events/')) return await answerEvent(session, request);
+    if (request.path === '/events/statistics') return await answerStatistics(fanOut, request, nowMs);
+    if (request.path === '/events' || request.path === '/events/') return await answerList(fanOut, request);
+    if (request.path.startsWith('/events/')) return await answerEvent(fanOut, request);
     throw new EssError('not_found', 'reads are /events/, /events/{id} and /events/statistics');
   } catch (error) {
-    return problemOf(error);
+    return problemOf(error, partialMembers(fanOut));
   }
 }
 
-async function answerEvent(session: ReadSession, request: ReadRequest): Promise<ReadAnswer> {
+async function answerEvent(fanOut: FanOut, request: ReadRequest): Promise<ReadAnswer> {
   const id = decodePiece(request.path.slice('/events/'.length), 'id');
   const source = new Parameters(request.query, ['source']).text('source');
   const pieces: Uint8Array[] = [];
-  pushEventJson(pieces, await findEvent(session, id, source));
+  const event = await findEvent(fanOut, id, source).catch((error: unknown) => {
+    throw isProven(fanOut, error) ? error : new EssError('store_unavailable', unprovenText(fanOut));
+  });
+  pushEventJson(pieces, event, partialText(fanOut));
   return { status: 200, contentType: jsonType, body: joinPieces(pieces) };
 }
 
-async function answerList(session: ReadSession, request: ReadRequest): Promise<ReadAnswer> {
+/** That an event is not there can only be said by all shards. */
+function isProven({ missing, stale }: FanOut, error: unknown): boolean {
+  const isNotFound = error instanceof EssError && error.code === 'not_found';
+  return !isNotFound || (missing.length === 0 && stale.length === 0);
+}
+
+function unprovenText({ missing, stale }: FanOut): string {
+  const parts: string[] = [];
+  if (missing.length > 0) parts.push(`shard ${missing.join(' and shard ')} does not answer`);
+  if (stale.length > 0) parts.push(`shard ${stale.join(' and shard ')} is behind`);
+  return `the event was not found, but it may be there: ${parts.join('; ')}`;
+}
+
+async function answerList(fanOut: FanOut, request: ReadRequest): Promise<ReadAnswer> {
   const { filter, cursor, limit } = parseListRequest(request.query);
-  const page = await listEvents(session, filter, cursor?.position ?? null, limit);
+  const page = await listEvents(fanOut, filter, cursor?.position ?? null, limit);
   const nextCursor = page.next === null ? null : encodeCursor({ filter, position: page.next });
   if (chooseType(request.accept, [jsonType, ndjsonType]) === jsonType)
-    return { status: 200, contentType: jsonType, body: listJson(page, nextCursor) };
+    return { status: 200, contentType: jsonType, body: listJson(page, nextCursor, partialText(fanOut)) };
   const answer = { status: 200, contentType: ndjsonType, body: listNdjson(page) };
   if (nextCursor === null) return answer;
   // The cursor brings the filter along.
@@ -140,13 +172,14 @@ function parseListRequest(query: string): ListRequest {
   return { filter, cursor, limit };
 }
 
-function listJson(page: EventPage, nextCursor: string | null): Uint8Array {
+/** `more`: text of further members, empty or beginning with a comma. */
+function listJson(page: EventPage, nextCursor: string | null, more: string): Uint8Array {
   const pieces: Uint8Array[] = [Buffer.from('{"events":[')];
   for (const [i, event] of page.events.entries()) {
     if (i > 0) pieces.push(comma);
     pushEventJson(pieces, event);
   }
-  pieces.push(Buffer.from(`],"next_cursor":${JSON.stringify(nextCursor)}}`));
+  pieces.push(Buffer.from(`],"next_cursor":${JSON.stringify(nextCursor)}${more}}`));
   return joinPieces(pieces);
 }
 
@@ -171,32 +204,30 @@ function joinLines(json: Uint8Array): void {
     for (let i = json.indexOf(end); i >= 0; i = json.indexOf(end, i + 1)) json[i] = space;
 }
 
-async function answerStatistics(
-  session: ReadSession,
-  request: ReadRequest,
-  nowMs: number,
-): Promise<ReadAnswer> {
+async function answerStatistics(fanOut: FanOut, request: ReadRequest, nowMs: number): Promise<ReadAnswer> {
   const asked = parseStatisticsRequest(request.query);
-  const statistics = await readStatistics(session, asked, nowMs);
-  if (chooseType(request.accept, [jsonType, csvType]) === jsonType)
-    return { status: 200, contentType: jsonType, body: statisticsJson(asked, statistics) };
-  return {
-    status: 200,
-    contentType: `${csvType}; charset=utf-8; header=present`,
-    body: statisticsCsv(asked, statistics),
-  };
+  const statistics = await readStatistics(fanOut, asked, nowMs);
+  const headers = statistics.isGroupChoiceUncertain ? { headers: { 'ess-groups': 'uncertain' } } : {};
+  if (chooseType(request.accept, [jsonType, csvType]) === jsonType) {
+    const body = statisticsJson(asked, statistics, partialMembers(fanOut));
+    return { status: 200, contentType: jsonType, body, ...headers };
+  }
+  const contentType = `${csvType}; charset=utf-8; header=present`;
+  return { status: 200, contentType, body: statisticsCsv(asked, statistics), ...headers };
 }
 
 /** The problem document for what was thrown; throws again what nobody throws on purpose. */
-function problemOf(error: unknown): ReadAnswer {
+function problemOf(error: unknown, partial: PartialMembers): ReadAnswer {
   if (error instanceof ParameterError)
     return problem('invalid_parameter', error.message, { parameter: error.parameter });
   if (error instanceof AmbiguousIdError)
-    return problem('ambiguous_id', error.message, { sources: error.sources });
-  if (error instanceof EssError) return problem(error.code, error.message);
+    return problem('ambiguous_id', error.message, { sources: error.sources, ...partial });
+  if (error instanceof StoreUnavailableError)
+    return problem(error.code, error.message, { missing_shards: error.shards });
+  if (error instanceof EssError) return problem(error.code, error.message, { ...partial });
   if (!(error instanceof StoreError)) throw error;
   if (timeoutCodes.includes(error.code)) return problem('query_timeout', error.message);
-  if (error.code === memoryCode)
+  if (memoryCodes.includes(error.code))
     return problem(
       'query_timeout',
       `the read needs more memory than one may have: narrow the time range, group by something with fewer values, or leave exact out. ${error.message}`,

@@ -1,10 +1,16 @@
 // A statistic as JSON or CSV. Runs on reader threads.
 
 import { timeText } from './event_row.ts';
-import type { Statistics, Summary } from './statistics.ts';
+import type { PartialMembers } from './partial.ts';
+import type { Statistics } from './statistics.ts';
 import type { StatisticsRequest } from './statistics_request.ts';
+import type { Summary } from './summary.ts';
 
-export function statisticsJson(request: StatisticsRequest, statistics: Statistics): string {
+export function statisticsJson(
+  request: StatisticsRequest,
+  statistics: Statistics,
+  partial: PartialMembers,
+): string {
   const { fromMs, toMs, bucketMs, total, groups } = statistics;
   return JSON.stringify({
     from: timeText(fromMs),
@@ -17,6 +23,8 @@ export function statisticsJson(request: StatisticsRequest, statistics: Statistic
       ...summary,
       buckets: buckets.map(({ tMs, ...bucket }) => ({ t: timeText(tMs), ...bucket })),
     })),
+    ...(statistics.isGroupChoiceUncertain ? { groups_uncertain: true } : {}),
+    ...partial,
   });
 }
 

@@ -69,3 +69,13 @@ export function chooseBucketMs(name: BucketName, fromMs: number, toMs: number, g
   const fitting = ladderMs.find((ms) => bucketCount(fromMs, toMs, ms) <= most);
   return fitting ?? 145_600 * dayMs;
 }
+
+/** Refuses an answer whose groups have too many buckets together. */
+export function checkBuckets(bucketsOfAll: number): void {
+  if (bucketsOfAll <= answerBucketsMax) return;
+  throw new ParameterError(
+    'bucket',
+    `the groups have ${bucketsOfAll} buckets together`,
+    `at most ${answerBucketsMax}: a longer bucket, auto, a smaller limit or a narrower range`,
+  );
+}

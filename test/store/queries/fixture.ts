@@ -71,7 +71,7 @@ export class Fixture {
     const folder = mkdtempSync(join(tmpdir(), 'ess-queries-'));
     const target: StoreTarget = { kind: 'embedded', path: join(folder, 'db') };
     const store = await openStore(target);
-    for (const statement of createTables) await store.command(statement);
+    for (const statement of createTables('plain')) await store.command(statement);
     return new Fixture(store, target, folder);
   }
 

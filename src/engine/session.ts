@@ -1,0 +1,269 @@
+// Everything that lives on one identity of the log: its handle, the partition board, the sinks and the producers. When
+// the topic was made anew or has more partitions, a session ends and another begins; HTTP and the store stay. Runs on
+// the main thread.
+
+import type { Logger } from 'pino';
+import type { Config } from '../config/options.ts';
+import type { EventsRoute } from '../http/events_route.ts';
+import { Lane, type LaneMemory } from '../http/lanes.ts';
+import type { ProducerData } from '../ingest/producer.worker.ts';
+import type { LogAppender } from '../log/log.ts';
+import { type LogTarget, openAppender } from '../log/open.ts';
+import { createDoorbell } from '../ring/doorbell.ts';
+import { createRing } from '../ring/layout.ts';
+import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
+import type { SinkData } from '../sink/sink.worker.ts';
+import { createBoard, PartitionBoard } from '../stats/board.ts';
+import type { EngineCounters } from '../stats/counters.ts';
+import { shardOf } from '../store/cluster.ts';
+import type { Store, StoreLayout } from '../store/store.ts';
+import type { Conditions } from './conditions.ts';
+import { Thread } from './threads.ts';
+
+/** What a session is given; it outlives the session. */
+export interface SessionParts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly logTarget: LogTarget;
+  readonly layout: StoreLayout;
+  /** The main thread's way to each shard; empty where no sink runs. */
+  readonly stores: readonly Store[];
+  readonly conditions: Conditions;
+  readonly counters: EngineCounters;
+  readonly countersMemory: SharedArrayBuffer;
+  readonly mainDoorbellMemory: SharedArrayBuffer;
+  /** Null where no producer runs. */
+  readonly events: EventsRoute | null;
+  /** By producer index; EventsRoute reads it. */
+  readonly lanes: (Lane | null)[];
+  /** A thread found that the log is not the one of this session. */
+  readonly onLogChanged: (reason: string) => void;
+}
+
+/** How long threads may take to stop when the start failed, ms. */
+const startFailurePatienceMs = 5000;
+
+/** A node within the layout. */
+export interface NodePlace {
+  readonly shard: number;
+  readonly replica: number;
+}
+
+/** All nodes, the first replicas of all shards first: so few threads as there are spread over the shards. */
+function nodePlaces({ shards }: StoreLayout): NodePlace[] {
+  const depth = Math.max(...shards.map((replicas) => replicas.length));
+  return Array.from({ length: depth }, (_, replica) =>
+    shards.flatMap((replicas, shard) => (replica < replicas.length ? [{ shard, replica }] : [])),
+  ).flat();
+}
+
+export class Session {
+  readonly board: PartitionBoard;
+  readonly producers: readonly Thread[];
+  readonly sinks: readonly Thread[];
+  /** The main thread's own handle: reads states and dead letters. */
+  readonly log: LogAppender;
+  /** What the ledger said at the beginning, by partition; shorter than their number where it did not answer. */
+  readonly firstTotals: readonly LedgerTotals[];
+  readonly #parts: SessionParts;
+
+  /** Opens the log (creating an embedded one) and reads where it stands. Threads are made, not started. */
+  static async open(parts: SessionParts): Promise<Session> {
+    const mainLog = await openAppender(parts.logTarget);
+    const { partitions, epoch } = mainLog;
+    const boardMemory = createBoard(partitions);
+    const board = new PartitionBoard(boardMemory);
+    const firstTotals: LedgerTotals[] = [];
+    try {
+      for (const [partition, state] of (await mainLog.states()).entries()) {
+        board.set(partition, 'start', state.start);
+        board.set(partition, 'end', state.end);
+        board.set(partition, 'committed', state.committed);
+        board.set(partition, 'bytes', state.bytes);
+      }
+      // What the ledger knows already, so that the first /stats does not show the whole log as in flight. The sinks
+      // look again, and try for as long as it takes.
+      for (let partition = 0; partition < partitions; partition += 1) {
+        const store = parts.stores[shardOf(partition, parts.stores.length)];
+        if (store === undefined) break;
+        const totals = await readLedger(store, epoch, partition);
+        firstTotals.push(totals);
+        board.set(partition, 'stored', totals.next);
+      }
+    } catch (error) {
+      // A shard that does not answer is no reason not to start: the others go on, and it catches up.
+      parts.log.warn({ err: error }, 'the first look at log and ledger failed');
+    }
+    return new Session(parts, mainLog, boardMemory, board, firstTotals);
+  }
+
+  private constructor(
+    parts: SessionParts,
+    mainLog: LogAppender,
+    boardMemory: SharedArrayBuffer,
+    board: PartitionBoard,
+    firstTotals: readonly LedgerTotals[],
+  ) {
+    this.firstTotals = firstTotals;
+    this.#parts = parts;
+    this.log = mainLog;
+    this.board = board;
+    const { config, layout, lanes } = parts;
+    const hasSink = config.role !== 'ingest';
+    const hasIngest = config.role !== 'sink';
+    const producerCount = hasIngest ? config.producers : 0;
+    const sinkCount = hasSink ? Math.min(config.sinks, mainLog.partitions) : 0;
+    // Doorbells belong to places, not to workers: a successor takes over its predecessor's, and nobody must be told.
+    const producerDoorbells = Array.from({ length: producerCount }, createDoorbell);
+    const sinkDoorbells = Array.from({ length: sinkCount }, createDoorbell);
+    const places = nodePlaces(layout);
+    lanes.length = 0;
+    for (let i = 0; i < producerCount; i += 1) lanes.push(null);
+    this.sinks = sinkDoorbells.map((doorbell, index) =>
+      this.#sink(index, sinkCount, doorbell, boardMemory, producerDoorbells, places),
+    );
+    // With Kafka any sink, of any process, may own a partition: the log itself tells the sinks of new records.
+    const bells = parts.logTarget.kind === 'embedded' ? sinkDoorbells : [];
+    this.producers = producerDoorbells.map((doorbell, index) =>
+      this.#producer(index, doorbell, boardMemory, bells),
+    );
+  }
+
+  get threads(): readonly Thread[] {
+    return [...this.sinks, ...this.producers];
+  }
+
+  /** Starts all threads; if one does not start, stops the others, which would keep the process alive, and rejects. */
+  async start(): Promise<void> {
+    try {
+      await Promise.all(this.threads.map((thread) => thread.start()));
+    } catch (error) {
+      await this.giveUp();
+      throw error;
+    }
+  }
+
+  /** Stops what runs without waiting for long: for a start that failed. */
+  async giveUp(): Promise<void> {
+    const patience = new Promise((resolve) => setTimeout(resolve, startFailurePatienceMs));
+    await Promise.race([Promise.all(this.threads.map((thread) => thread.stop())), patience]);
+    await Promise.race([this.log.close(), patience]);
+  }
+
+  /** Producers answer what they have, then sinks store what they hold and commit. */
+  async stop(): Promise<void> {
+    await Promise.all(this.producers.map((thread) => thread.stop()));
+    await Promise.all(this.sinks.map((thread) => thread.stop()));
+    // What no worker has answered by now, nobody will.
+    const { lanes, events } = this.#parts;
+    for (const [index, lane] of lanes.entries()) {
+      lanes[index] = null;
+      if (lane !== null) events?.failLane(lane);
+    }
+    await this.log.close();
+  }
+
+  /** Answers requests that wait for the store: used when the time to stop is nearly over. */
+  abandon(): void {
+    for (const thread of this.producers) thread.send({ type: 'abandon' });
+  }
+
+  #sink(
+    index: number,
+    count: number,
+    doorbell: SharedArrayBuffer,
+    board: SharedArrayBuffer,
+    producerDoorbells: readonly SharedArrayBuffer[],
+    places: readonly NodePlace[],
+  ): Thread {
+    const { config, log, logTarget, layout, counters, countersMemory, conditions, onLogChanged } =
+      this.#parts;
+    const place = places[index % places.length] ?? { shard: 0, replica: 0 };
+    const data: SinkData = {
+      index,
+      count,
+      log: logTarget,
+      layout,
+      place,
+      requestTimeoutMs: config.clickhouseRequestTimeoutMs,
+      limits: {
+        sinkBatchRowsMax: config.sinkBatchRowsMax,
+        sinkBatchBytesMax: config.sinkBatchBytesMax,
+        sinkLingerMs: config.sinkLingerMs,
+        insertsPerSecond: config.sinkInsertsPerSecond / count,
+        retryWindowMs: config.retryWindowMs,
+        identitiesMax: Math.max(1024, Math.floor(config.identitiesMax / this.log.partitions)),
+      },
+      topic: config.kafkaTopic,
+      doorbell,
+      board,
+      counters: countersMemory,
+      producerDoorbells,
+    };
+    return new Thread(
+      `sink-${index}`,
+      'sink.worker',
+      {
+        makeData: () => data,
+        onReady: () => {},
+        onDeath: () => {
+          counters.add('worker_deaths');
+          for (let partition = 0; partition < this.board.partitions; partition += 1) {
+            if (this.board.get(partition, 'owner') === index + 1) this.board.set(partition, 'owner', 0);
+          }
+        },
+        onCondition: (key, text) => conditions.set(key, text),
+        onLogChanged,
+      },
+      log,
+    );
+  }
+
+  #producer(
+    index: number,
+    doorbell: SharedArrayBuffer,
+    board: SharedArrayBuffer,
+    sinkDoorbells: readonly SharedArrayBuffer[],
+  ): Thread {
+    const { config, log, logTarget, lanes, events, counters, countersMemory, mainDoorbellMemory } =
+      this.#parts;
+    const { conditions, onLogChanged } = this.#parts;
+    let memory: LaneMemory | null = null;
+    return new Thread(
+      `producer-${index}`,
+      'producer.worker',
+      {
+        makeData: (): ProducerData => {
+          // New rings for every worker: what a dead one left in them is answered as unknown, never replayed.
+          memory = {
+            ingestRing: createRing(config.ringBytes),
+            ackRing: createRing(config.ackRingBytes),
+            doorbell,
+          };
+          return {
+            index,
+            log: logTarget,
+            limits: config,
+            ...memory,
+            mainDoorbell: mainDoorbellMemory,
+            board,
+            counters: countersMemory,
+            sinkDoorbells,
+          };
+        },
+        onReady: () => {
+          if (memory !== null) lanes[index] = new Lane(memory);
+        },
+        onDeath: () => {
+          counters.add('worker_deaths');
+          const lane = lanes[index] ?? null;
+          lanes[index] = null;
+          if (lane !== null) events?.failLane(lane);
+        },
+        onCondition: (key, text) => conditions.set(key, text),
+        onLogChanged,
+      },
+      log,
+    );
+  }
+}

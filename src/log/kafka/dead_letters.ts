@@ -1,0 +1,403 @@
+// Dead letters on Kafka: a compacted topic of one partition, whose records are keyed epoch:partition:offset. Runs on
+// the threads of producers (reading) and sinks (reading and parking). What is in memory is where each letter of the
+// current epoch lies; the letters themselves are fetched when somebody asks for them.
+//
+//    key      the position: 32 hex digits, ':', partition, ':', offset
+//    value    the event's JSON as received; null removes the letter
+//    headers  ess     as in the event's own record (wire/ess_header.ts)
+//             key     the event's key, absent if that is its id
+//             code, reason, topic    UTF-8
+//             time    when it was parked, epoch ms in decimal
+
+import { performance } from 'node:perf_hooks';
+import { EssError } from '../../errors.ts';
+import { RecordCursor, recordHeaderBytes } from '../../event/record.ts';
+import type { DeadLetter, DeadLetterReader } from '../log.ts';
+import { KafkaClient, KafkaError } from './client.ts';
+import type { KafkaTarget } from './target.ts';
+import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
+import type { BatchRecords } from './wire/batch_records.ts';
+import { visitBatches } from './wire/batch_visitor.ts';
+import { kafkaError, kafkaErrors } from './wire/errors.ts';
+import { essHeader } from './wire/ess_header.ts';
+import { type FetchedPartition, fetchCall } from './wire/fetch.ts';
+import { listOffsetsCall } from './wire/list_offsets.ts';
+import { produceCall, produceOutcome } from './wire/produce.ts';
+import { VarintReader } from './wire/varint.ts';
+
+/** Letters whose place is kept, the newest ones: about 10 MB. Of older ones only the number is known. */
+export const indexedLettersMax = 100_000;
+/** Answers for the index: a topic with many letters is read in pieces of this size, bytes. */
+const indexFetchBytes = 4 * 1024 * 1024;
+/** Answers for letters themselves; a larger letter still comes whole. Bytes. */
+const letterFetchBytes = 256 * 1024;
+/** Letters that are produced together: below the smallest common max.message.bytes, unless one is larger. Bytes. */
+const parkBytesMax = 512 * 1024;
+/** A reason is cut here, so that a letter is never much larger than its event. Characters. */
+const reasonCharactersMax = 4096;
+/** Bounds on one request, and on a call with all its repeats, ms. */
+const requestTimeoutMs = 5_000;
+const callTimeoutMs = 30_000;
+/** But a topic that no broker knows, or a refused password, is believed after this, ms. */
+const refusedTimeoutMs = 5_000;
+const retryMs = 100;
+/** The topic may have been made anew: looked at this often while it is used, ms. */
+const viewAgeMaxMs = 5_000;
+
+const partition = 0;
+const keyPattern = /^([0-9a-f]{32}):(\d{1,10}):(\d{1,16})$/;
+
+/** Where a letter's event is in the event topic, and its letter in this one. */
+interface Entry {
+  readonly partition: number;
+  readonly offset: number;
+  readonly letterOffset: number;
+}
+
+/** Repeating a park is harmless: the same key again replaces the letter. So is repeating a read. */
+export class KafkaDeadLetters implements DeadLetterReader {
+  readonly #client: KafkaClient;
+  readonly #topic: string;
+  readonly #eventTopic: string;
+  readonly #epoch: string;
+  /** By key without the epoch, in the order of the letters' offsets: the oldest is the first. */
+  readonly #index = new Map<string, Entry>();
+  /** Letters of this epoch, those that the index has let go included. */
+  #count = 0;
+  /** The index in (partition, offset) order; null after a change. */
+  #sorted: Entry[] | null = null;
+  /** The index is complete below this offset. */
+  #next = 0;
+  #topicId = '';
+  #catchingUp: Promise<void> | null = null;
+  #catchingUpNext: Promise<void> | null = null;
+
+  /** No I/O. `epoch` is the event topic's. */
+  constructor(target: KafkaTarget, epoch: string) {
+    this.#client = new KafkaClient(target, { name: 'ess-dead-letters', requestTimeoutMs });
+    this.#topic = target.deadLetterTopic;
+    this.#eventTopic = target.topic;
+    this.#epoch = epoch;
+  }
+
+  async isParked(eventPartition: number, offset: number): Promise<boolean> {
+    await this.#catchUp();
+    return this.#index.has(`${eventPartition}:${offset}`);
+  }
+
+  async deadLetterCount(): Promise<number> {
+    await this.#catchUp();
+    return this.#count;
+  }
+
+  async deadLetters(
+    limit: number,
+    after?: { readonly partition: number; readonly offset: number },
+  ): Promise<DeadLetter[]> {
+    await this.#catchUp();
+    this.#sorted ??= [...this.#index.values()].sort(
+      (a, b) => a.partition - b.partition || a.offset - b.offset,
+    );
+    const sorted = this.#sorted;
+    const first = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
+    const wanted = sorted.slice(first, first + limit);
+    const found = await this.#read(wanted);
+    // One that was replaced or removed meanwhile is where the next call looks for it.
+    return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+  }
+
+  /** Settles when all in-sync replicas have the letters. Rejects with EssError after half a minute. */
+  async park(letters: readonly DeadLetter[]): Promise<void> {
+    let records: PlainRecord[] = [];
+    let bytes = 0;
+    for (const letter of letters) {
+      if (bytes + letter.record.length > parkBytesMax && records.length > 0) {
+        await this.#produce(records);
+        records = [];
+        bytes = 0;
+      }
+      records.push(this.#recordOf(letter));
+      bytes += letter.record.length;
+    }
+    if (records.length > 0) await this.#produce(records);
+  }
+
+  async close(): Promise<void> {
+    await this.#client.close();
+  }
+
+  #recordOf(letter: DeadLetter): PlainRecord {
+    const cursor = new RecordCursor();
+    cursor.open(letter.record);
+    if (!cursor.next() || cursor.end !== letter.record.length)
+      throw new EssError('internal', 'a dead letter is one packed record');
+    const { buffer, start, keyStart, bodyStart, end } = cursor;
+    const head = Buffer.concat([Buffer.of(essHeader.version), buffer.subarray(start, keyStart)]);
+    const headers = [
+      { name: essHeader.name.toString(), value: head },
+      ...(bodyStart === keyStart ? [] : [{ name: 'key', value: buffer.subarray(keyStart, bodyStart) }]),
+      { name: 'code', value: Buffer.from(letter.code) },
+      { name: 'reason', value: Buffer.from(letter.reason.slice(0, reasonCharactersMax)) },
+      { name: 'time', value: Buffer.from(String(letter.timeMs)) },
+      { name: 'topic', value: Buffer.from(this.#eventTopic) },
+    ];
+    const key = Buffer.from(`${this.#epoch}:${letter.partition}:${letter.offset}`);
+    const timestampMs = Math.floor(letter.timeMs);
+    return { key, value: buffer.subarray(bodyStart, end), timestampMs, headers };
+  }
+
+  async #produce(records: readonly PlainRecord[]): Promise<void> {
+    const batches = [{ partition, records: encodePlainBatch(records) }];
+    await this.#repeated('outcome_unknown', async () => {
+      const leader = await this.#leader();
+      const call = produceCall({ topic: this.#topic, timeoutMs: requestTimeoutMs, batches });
+      const [answer] = await this.#client.send(leader, call, requestTimeoutMs * 1.2);
+      if (answer?.partition !== partition) throw refusal(kafkaErrors.UNKNOWN_SERVER_ERROR.code);
+      if (produceOutcome(answer) !== 'written') throw refusal(answer.errorCode);
+    });
+  }
+
+  async #leader(): Promise<number> {
+    const view = await this.#client.metadata(viewAgeMaxMs, undefined, this.#topic);
+    const leader = view.partitions[partition]?.leader ?? -1;
+    if (leader < 0) throw refusal(kafkaErrors.LEADER_NOT_AVAILABLE.code);
+    if (view.topicId !== this.#topicId) {
+      // Made anew, or seen for the first time.
+      this.#topicId = view.topicId;
+      this.#reset(0);
+    }
+    return leader;
+  }
+
+  #reset(next: number): void {
+    this.#index.clear();
+    this.#sorted = null;
+    this.#count = 0;
+    this.#next = next;
+  }
+
+  /** Brings the index to where the topic ends when this is called, or beyond. */
+  #catchUp(): Promise<void> {
+    if (this.#catchingUp === null) {
+      this.#catchingUp = this.#repeated('log_unavailable', () => this.#catchUpOnce()).finally(() => {
+        this.#catchingUp = null;
+      });
+      return this.#catchingUp;
+    }
+    // The one under way may have asked for the end before the letter that this caller knows of was there.
+    this.#catchingUpNext ??= this.#catchingUp
+      .catch(() => {})
+      .then(() => {
+        this.#catchingUpNext = null;
+        return this.#catchUp();
+      });
+    return this.#catchingUpNext;
+  }
+
+  async #catchUpOnce(): Promise<void> {
+    for (;;) {
+      const leader = await this.#leader();
+      const from = this.#next;
+      const answer = await this.#fetch(leader, from, indexFetchBytes);
+      // Begun anew meanwhile: what came belongs behind a place that the index has not reached.
+      if (this.#next !== from) continue;
+      if (answer.errorCode === kafkaErrors.OFFSET_OUT_OF_RANGE.code) {
+        // Somebody cut the topic: what is left begins elsewhere.
+        const call = listOffsetsCall({ topic: this.#topic, at: 'earliest', partitions: [partition] });
+        const [earliest] = await this.#client.send(leader, call, requestTimeoutMs);
+        if (earliest === undefined || earliest.offset < 0) throw refusal(answer.errorCode);
+        this.#reset(earliest.offset);
+        continue;
+      }
+      if (answer.errorCode !== 0) throw refusal(answer.errorCode);
+      visitBatches(answer.records, {
+        records: (batch, records) => {
+          if (!batch.isControl && !batch.isTransactional)
+            while (records.next()) if (records.offset >= from) this.#take(records);
+          this.#next = batch.lastOffset + 1;
+        },
+        defect: (batch) => {
+          this.#next = batch.lastOffset + 1;
+        },
+      });
+      if (this.#next >= answer.lastStableOffset) return;
+      if (this.#next === from) throw refusal(kafkaErrors.OFFSET_NOT_AVAILABLE.code);
+    }
+  }
+
+  /** Takes one record into the index. */
+  #take(records: BatchRecords): void {
+    const { buffer, keyStart, keyEnd, valueStart, offset: letterOffset } = records;
+    if (keyStart < 0) return;
+    const parts = keyPattern.exec(buffer.toString('latin1', keyStart, keyEnd));
+    if (parts === null || parts[1] !== this.#epoch) return;
+    const eventPartition = Number(parts[2]);
+    const offset = Number(parts[3]);
+    const key = `${eventPartition}:${offset}`;
+    this.#sorted = null;
+    const wasThere = this.#index.delete(key);
+    if (valueStart < 0) {
+      if (wasThere) this.#count -= 1;
+      return;
+    }
+    if (!wasThere) this.#count += 1;
+    this.#index.set(key, { partition: eventPartition, offset, letterOffset });
+    if (this.#index.size <= indexedLettersMax) return;
+    for (const oldest of this.#index.keys()) {
+      this.#index.delete(oldest);
+      break;
+    }
+  }
+
+  /** Fetches these letters, by their offsets in this topic. Those that are not there any more are left out. */
+  async #read(entries: readonly Entry[]): Promise<Map<number, DeadLetter>> {
+    const found = new Map<number, DeadLetter>();
+    const wanted = new Map(entries.map((entry) => [entry.letterOffset, entry]));
+    const byOffset = [...wanted.keys()].sort((a, b) => a - b);
+    let seenBelow = 0;
+    for (const from of byOffset) {
+      if (from < seenBelow) continue;
+      await this.#repeated('log_unavailable', async () => {
+        const answer = await this.#fetch(await this.#leader(), from, letterFetchBytes);
+        if (answer.errorCode === kafkaErrors.OFFSET_OUT_OF_RANGE.code) return;
+        if (answer.errorCode !== 0) throw refusal(answer.errorCode);
+        visitBatches(answer.records, {
+          records: (batch, records) => {
+            while (records.next()) {
+              const entry = wanted.get(records.offset);
+              const letter = entry === undefined ? null : letterOf(records, entry);
+              if (letter !== null) found.set(records.offset, letter);
+            }
+            seenBelow = batch.lastOffset + 1;
+          },
+          defect: (batch) => {
+            seenBelow = batch.lastOffset + 1;
+          },
+        });
+      });
+    }
+    return found;
+  }
+
+  async #fetch(leader: number, offset: number, maxBytes: number): Promise<FetchedPartition> {
+    const call = fetchCall({
+      topic: this.#topic,
+      maxWaitMs: 0,
+      minBytes: 0,
+      maxBytes,
+      isCommittedOnly: true,
+      partitions: [{ partition, offset, maxBytes, leaderEpoch: -1 }],
+    });
+    const { errorCode, partitions } = await this.#client.send(leader, call, requestTimeoutMs);
+    if (errorCode !== 0) throw refusal(errorCode);
+    const answer = partitions.find((one) => one.partition === partition);
+    if (answer === undefined) throw refusal(kafkaErrors.UNKNOWN_SERVER_ERROR.code);
+    return answer;
+  }
+
+  /** Tries until it works or half a minute has passed; then rejects with this code. */
+  async #repeated<T>(code: 'log_unavailable' | 'outcome_unknown', work: () => Promise<T>): Promise<T> {
+    const startedMs = performance.now();
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof KafkaError)) throw error;
+        if (performance.now() - startedMs > patienceMs(error)) throw this.#failure(code, error);
+      }
+      this.#client.forget();
+      await new Promise((resolve) => setTimeout(resolve, retryMs));
+    }
+  }
+
+  #failure(code: 'log_unavailable' | 'outcome_unknown', cause: KafkaError): EssError {
+    const text =
+      cause.protocolCode === kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code
+        ? `topic ${this.#topic} is not there; \`ess init\` creates it`
+        : `topic ${this.#topic}: ${cause.message}`;
+    return new EssError(code, text, { cause });
+  }
+}
+
+/** An error code in an answer, as an error. */
+function refusal(code: number): KafkaError {
+  return new KafkaError('protocol', true, kafkaError(code).name, { protocolCode: code });
+}
+
+/** For how long it makes sense to try again after this error, ms. */
+function patienceMs({ kind, protocolCode }: KafkaError): number {
+  if (kind === 'closed') return 0;
+  if (kind === 'authentication' || protocolCode === kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code)
+    return refusedTimeoutMs;
+  const isRefused = protocolCode !== undefined && kafkaError(protocolCode).produce === 'refused';
+  return isRefused ? 0 : callTimeoutMs;
+}
+
+/** Index of the first entry after this position. */
+function firstAfter(sorted: readonly Entry[], eventPartition: number, offset: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const entry = sorted[middle];
+    const isAfter =
+      entry !== undefined &&
+      (entry.partition > eventPartition || (entry.partition === eventPartition && entry.offset > offset));
+    if (isAfter) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** The letter in the current record; null if ESS did not write it. */
+function letterOf(records: BatchRecords, { partition: eventPartition, offset }: Entry): DeadLetter | null {
+  const { buffer, valueStart, valueEnd, essStart, essEnd } = records;
+  if (valueStart < 0 || essStart < 0 || essEnd - essStart < essHeader.versionBytes + recordHeaderBytes)
+    return null;
+  if (buffer[essStart] !== essHeader.version) return null;
+  const headers = headersAfter(buffer, valueEnd);
+  const record = Buffer.concat([
+    buffer.subarray(essStart + essHeader.versionBytes, essEnd),
+    headers.get('key') ?? Buffer.alloc(0),
+    buffer.subarray(valueStart, valueEnd),
+  ]);
+  if (!isOneRecord(record)) return null;
+  const text = (name: string) => headers.get(name)?.toString() ?? '';
+  return {
+    partition: eventPartition,
+    offset,
+    timeMs: Number(text('time')) || records.timestampMs,
+    code: text('code'),
+    reason: text('reason'),
+    record,
+  };
+}
+
+/** The headers of a record, which begin where its value ends. The record was checked as a whole before. */
+function headersAfter(buffer: Buffer, position: number): Map<string, Buffer> {
+  const headers = new Map<string, Buffer>();
+  const varints = new VarintReader();
+  varints.open(buffer, position, buffer.length);
+  const part = (): Buffer => {
+    const bytes = Math.max(varints.int(), 0);
+    const start = varints.position;
+    varints.position += bytes;
+    return buffer.subarray(start, start + bytes);
+  };
+  for (let left = varints.int(); left > 0; left -= 1) {
+    const name = part().toString();
+    headers.set(name, part());
+  }
+  return headers;
+}
+
+function isOneRecord(bytes: Buffer): boolean {
+  const cursor = new RecordCursor();
+  cursor.open(bytes);
+  try {
+    return cursor.next() && cursor.end === bytes.length;
+  } catch (error) {
+    if (error instanceof EssError) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,55 @@
+// ListOffsets, version 3: where partitions of one topic begin and end. Runs on sink workers and on producer workers
+// that report the state of the log; must be sent to the partitions' leader.
+// Fields: ListOffsetsRequest.json and ListOffsetsResponse.json of Apache Kafka; 3.7 and 4.1 both take version 3.
+
+import { makeCall, type WireCall } from './call.ts';
+
+const api = { key: 2, version: 3, name: 'ListOffsets', isFlexible: false } as const;
+const consumerReplicaId = -1;
+const readCommitted = 1;
+const timestamps = { latest: -1, earliest: -2 } as const;
+
+export interface ListOffsetsRequest {
+  readonly topic: string;
+  /** 'earliest' is the first offset still held, 'latest' the last stable offset: what a fetch can reach. */
+  readonly at: 'earliest' | 'latest';
+  readonly partitions: readonly number[];
+}
+
+export interface ListedOffset {
+  readonly partition: number;
+  /** 0, or a code of errors.ts. */
+  readonly errorCode: number;
+  /** -1 with an error. */
+  readonly offset: number;
+}
+
+export function listOffsetsCall(request: ListOffsetsRequest): WireCall<ListedOffset[]> {
+  return makeCall(
+    api,
+    (body) => {
+      body.int32(consumerReplicaId);
+      body.int8(readCommitted);
+      body.count(1);
+      body.string(request.topic);
+      body.count(request.partitions.length);
+      for (const partition of request.partitions) {
+        body.int32(partition);
+        body.int64(timestamps[request.at]);
+      }
+    },
+    (body) => {
+      const clientSideThrottleTime = body.int32();
+      const topics = body.array(() => {
+        body.string();
+        return body.array(() => {
+          const partition = body.int32();
+          const errorCode = body.int16();
+          body.wideInt64(); // timestamp
+          return { partition, errorCode, offset: body.int64() };
+        });
+      });
+      return { clientSideThrottleTime, answer: topics.flat() };
+    },
+  );
+}

@@ -1,0 +1,144 @@
+// Where a partition goes on after it was assigned: from the ledger, never from the committed position alone. Runs on
+// sink threads, once for each assignment; it writes nothing but the ledger row of what was gone before ESS first came.
+
+import { EssError } from '../errors.ts';
+import { RecordCursor } from '../event/record.ts';
+import type { LogConsumer, LogPosition, PartitionState } from '../log/log.ts';
+import type { Send } from '../thread/port.ts';
+import type { Identities } from './identities.ts';
+import { reloadIdentities } from './identity_queries.ts';
+import { blockToken, decodeIntent } from './intent.ts';
+import { findLanded, type LedgerTotals, readLedger } from './ledger.ts';
+import type { Patience } from './patience.ts';
+import type { Shard } from './shard.ts';
+
+/** What a partition starts from. */
+export interface Recovery {
+  /** First offset to read: the ledger covers everything before it. */
+  readonly resume: number;
+  /** Last offset of the range that begins at `resume` and must be cut exactly so; -1 if there is none. */
+  readonly forcedLast: number;
+  /** Rows of that range that are in the store already; 0 if it has to be sent. */
+  readonly landedRows: number;
+  readonly totals: LedgerTotals;
+  readonly state: PartitionState;
+}
+
+export interface RecoveryParts {
+  readonly log: LogConsumer;
+  readonly shard: Shard;
+  readonly topic: string;
+  readonly partition: number;
+  readonly send: Send;
+}
+
+/**
+ * Finds out where to go on. Rejects with StoreError while the store does not answer, and with EssError `internal`
+ * where records are gone that the ledger does not cover: a person must look, and nothing is stepped over.
+ */
+export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
+  const { log, shard, topic, partition, send } = parts;
+  const { store, ledger } = shard;
+  const { epoch } = log;
+  const say = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void =>
+    send({ type: 'log', level, message, fields: { partition, ...fields } });
+  const intent = decodeIntent(position.metadata);
+  if (intent === 'unknown') {
+    throw new EssError('format_unknown', `the committed text "${position.metadata}" is of a newer format`);
+  }
+  const state = (await log.states())[partition];
+  if (state === undefined) throw new EssError('internal', `partition ${partition} is not in the log`);
+  let totals = await readLedger(store, epoch, partition);
+  if (totals.next === 0 && position.offset < 0 && state.start > 0) {
+    // A topic that was in use before ESS: what is gone already is written down, so that the ledger covers all offsets.
+    say('warn', 'records were gone before the first read', { first: 0, last: state.start - 1 });
+    const last = state.start - 1;
+    const none = { rows: 0, duplicates: 0, parked: 0, holes: state.start, storeTimeMs: Date.now() };
+    await ledger.add(
+      { epoch, partition, first: 0, last, ...none },
+      blockToken(epoch, topic, partition, 0, last),
+    );
+    totals = await readLedger(store, epoch, partition);
+  }
+  if (totals.covered !== totals.next) {
+    say('error', 'the ledger has a gap or an overlap', { covered: totals.covered, next: totals.next });
+  }
+  const resume = totals.next;
+  if (resume < state.start || resume > state.end) {
+    // Records that the ledger does not know are gone, or the store knows more than the log: a person must look.
+    throw new EssError(
+      'internal',
+      `gap: the ledger ends at offset ${resume}, but the log holds ${state.start} to ${state.end}`,
+    );
+  }
+  const isPending = intent !== 'none' && intent.epoch === epoch && intent.first === resume;
+  const landed = await findLanded(store, epoch, partition, resume, Number.MAX_SAFE_INTEGER);
+  let forcedLast = -1;
+  if (landed.count > 0) forcedLast = isPending ? Math.max(intent.last, landed.last) : landed.last;
+  else if (isPending) forcedLast = intent.last;
+  if (forcedLast >= 0) {
+    const fields = { first: resume, last: forcedLast, rows: landed.count };
+    say('info', landed.count > 0 ? 'completing a stored range' : 'sending a pending range again', fields);
+  }
+  if (position.offset > resume) {
+    const fields = { committed: position.offset, ledger: resume };
+    say('warn', 'position is ahead of the ledger: going on from the ledger', fields);
+  }
+  return { resume, forcedLast, landedRows: landed.count, totals, state };
+}
+
+/** How often a record that has to be fetched first is looked for, ms. */
+const lookEveryMs = 10;
+
+/**
+ * The packed record at exactly this offset, waiting until the log has fetched it; null if there is no record at this
+ * offset. Rejects with Stopped at the end of patience.
+ */
+export async function recordAt(
+  log: LogConsumer,
+  partition: number,
+  offset: number,
+  patience: Patience,
+): Promise<Buffer | null> {
+  const cursor = new RecordCursor();
+  let record: Buffer | null = null;
+  for (;;) {
+    let isFirst = true;
+    const next = log.read(partition, offset, 1, (base, _count, bytes) => {
+      if (!isFirst) return;
+      isFirst = false;
+      if (base !== offset) return;
+      cursor.open(bytes);
+      if (cursor.next()) record = Buffer.from(bytes.subarray(cursor.start, cursor.end));
+    });
+    if (next > offset) return record;
+    await patience.pause(lookEveryMs);
+  }
+}
+
+/** Learns the identities that were stored within `windowMs` before the record at `resume`, or before now. */
+export async function reload(
+  parts: RecoveryParts,
+  { resume, state }: Recovery,
+  identities: Identities,
+  windowMs: number,
+  patience: Patience,
+): Promise<void> {
+  const { log, shard, partition } = parts;
+  let firstIngestMs = Date.now();
+  if (resume < state.end) {
+    const record = await recordAt(log, partition, resume, patience);
+    if (record !== null) {
+      const cursor = new RecordCursor();
+      cursor.open(record);
+      if (cursor.next()) firstIngestMs = Math.min(firstIngestMs, cursor.ingestTimeMs);
+    }
+  }
+  await reloadIdentities(shard.store, identities, {
+    partition,
+    epoch: log.epoch,
+    before: resume,
+    sinceMs: Math.floor(firstIngestMs) - windowMs,
+    countMax: identities.capacityMax,
+  });
+}
