@@ -24,6 +24,7 @@ import { pinEmbeddedEngine, whileEngineIdle } from '../store/chdb_engine.ts';
 import { openStore } from '../store/client.ts';
 import { ensureSchema } from '../store/migrate.ts';
 import { openShard } from '../store/shard_store.ts';
+import type { ReadWorkerData } from '../store/read.worker.ts';
 import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
@@ -140,7 +141,7 @@ export async function serve(config: Config): Promise<void> {
         // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as leaving
         // the engine's gate, would wait for its next read, and with it every thread that wants to end.
         atomics: 'disabled',
-        workerData: { layout, timeoutMs: config.readTimeoutMs },
+        workerData: { target: layout, timeoutMs: config.readTimeoutMs } satisfies ReadWorkerData,
       })
     : null;
   // A reader that dies is replaced by piscina and its read rejects; without a listener the process would end too.

@@ -14,6 +14,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -176,15 +177,18 @@ export class KafkaNode {
   readonly index: number;
   /** Of the plaintext listener, on 127.0.0.1. */
   readonly port: number;
+  /** Its data: one folder a partition. */
+  readonly folder: string;
   readonly #arguments: readonly string[];
   readonly #output: string[] = [];
   #child: ChildProcess | null = null;
   #isPaused = false;
 
   /** Made by KafkaCluster.start. */
-  constructor(index: number, port: number, javaArguments: readonly string[]) {
+  constructor(index: number, port: number, folder: string, javaArguments: readonly string[]) {
     this.index = index;
     this.port = port;
+    this.folder = folder;
     this.#arguments = javaArguments;
   }
 
@@ -216,6 +220,7 @@ export class KafkaNode {
   launch(): void {
     if (this.isRunning) return;
     this.#isPaused = false;
+    this.#removeUnnamed();
     // The kernel kills the node when the thread that started it ends: a killed test leaves no node behind.
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'java', ...this.#arguments], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -281,6 +286,22 @@ export class KafkaNode {
     await this.kill();
     this.launch();
     await this.ready();
+  }
+
+  /**
+   * Kafka 3.7.0 refuses to start ("does not have a topic ID", KAFKA-16814) when a kill came between its making a
+   * partition's folder and its writing the topic's id there. The id is written before the first record is, so such
+   * a folder is empty: the node makes it anew.
+   */
+  #removeUnnamed(): void {
+    for (const name of readdirSync(this.folder)) {
+      const folder = join(this.folder, name);
+      // Partitions only: not the metadata's own log, nor the plain files.
+      if (!/-\d+$/.test(name) || name.startsWith('__cluster_metadata')) continue;
+      if (existsSync(join(folder, 'partition.metadata'))) continue;
+      const logs = readdirSync(folder).filter((file) => file.endsWith('.log'));
+      if (logs.every((file) => statSync(join(folder, file)).size === 0)) rmSync(folder, { recursive: true });
+    }
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
@@ -499,7 +520,7 @@ export class KafkaCluster {
         const format = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', file, ...scram];
         must('java', [...java, ...format], folder);
       }
-      return new KafkaNode(index, portOf(index, 0), [...java, 'kafka.Kafka', file]);
+      return new KafkaNode(index, portOf(index, 0), data, [...java, 'kafka.Kafka', file]);
     });
     const listeners = Object.fromEntries(
       names.map((name, i) => [name, indexes.map((index) => `127.0.0.1:${portOf(index, i)}`)]),
@@ -621,7 +642,7 @@ export class KafkaCluster {
     await this.#everywhere(`node ${node} to lead ${topic}-${partition}`, leads, [topic]);
   }
 
-  /** Sets these options of a topic and leaves the others; null takes the default again. Nodes learn it within a second. */
+  /** Sets these options of a topic, null for the default again, and leaves the others. Nodes learn it soon after. */
   async setConfig(topic: string, config: Readonly<Record<string, string | null>>): Promise<void> {
     await this.#until(`${topic} to be configured`, async (admin) => {
       await admin.setConfig(topic, config);

@@ -60,7 +60,7 @@ export class FetchedBatches implements BatchVisitor {
     this.next = extent.next;
     this.#partition = answer.partition;
     this.#packer = packer;
-    // A copy, because the answer's bytes are held as long as any partition has some of them.
+    // A copy, because the bytes of the answer are held until every partition has read its part.
     this.#bytes = Buffer.allocUnsafeSlow(extent.bytes);
     this.#bytes.set(answer.records.subarray(0, extent.bytes));
     this.#aborted = [...answer.aborted].sort((a, b) => a.firstOffset - b.firstOffset);

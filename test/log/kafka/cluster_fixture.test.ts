@@ -2,6 +2,8 @@
 // the cluster is so, and the faults it makes are the ones it names.
 
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Kafka, logLevel } from 'kafkajs';
 import {
@@ -127,6 +129,8 @@ describe('a cluster of three nodes', needs('3.7.0'), () => {
     const killed = cluster.node(await cluster.leaderOf(topic, 0));
     await killed.kill();
     assert.equal(killed.isRunning, false);
+    // As if the kill had come just after the topic was made; nothing is in it yet.
+    rmSync(join(killed.folder, 'strict-0/partition.metadata'), { force: true });
     assert.notEqual(await cluster.untilLeaderMoved(topic, 0, killed.index), killed.index);
     assert.notEqual(await cluster.controller(), killed.index);
     await kcat.produce(cluster.brokers, topic, ['after the kill'], { partition: 0 });

@@ -24,7 +24,7 @@ import { Lease, type Moment, systemClock } from '../../../src/log/kafka/lease.ts
 import { until } from '../eventually.ts';
 
 const topic = 'events';
-const sessionTimeoutMs = 1200;
+const sessionTimeoutMs = 2400;
 
 type Request = 'join' | 'sync' | 'heartbeat' | 'leave' | 'commit' | 'positions';
 /** `unheard`: the request is lost. `unanswered`: it is done, and the answer is lost. A number: that error code. */

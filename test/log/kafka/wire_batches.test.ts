@@ -258,7 +258,8 @@ describe('a batch of packed records', () => {
 });
 
 describe('a batch of plain records', () => {
-  const name = fc.string({ unit: 'binary', maxLength: 8 }).filter((one) => one !== '__proto__');
+  // kafkajs gathers headers in a plain object, and takes `toString` for one that is there already.
+  const name = fc.string({ unit: 'binary', maxLength: 8 }).filter((one) => !(one in {}));
   const bytes = fc.uint8Array({ maxLength: 300 }).map((one) => Buffer.from(one));
   const plain: fc.Arbitrary<PlainRecord> = fc.record({
     key: fc.option(bytes),

@@ -109,12 +109,12 @@ async function insertRows(store: Store, rows: readonly TestRow[]): Promise<void>
   await store.command(
     `INSERT INTO events SELECT
        toInt32((time_ms - positiveModulo(time_ms, 3600000)) / 3600000), source, id, type, subject, key,
-       fromUnixTimestamp64Milli(toInt64(time_ms), 'UTC'), fromUnixTimestamp64Milli(toInt64(ingest_ms), 'UTC'),
-       fromUnixTimestamp64Milli(toInt64(store_ms), 'UTC'), flags, 'test', partition, offset, version, body
+       fromUnixTimestamp64Milli(time_ms, 'UTC'), fromUnixTimestamp64Milli(ingest_ms, 'UTC'),
+       fromUnixTimestamp64Milli(store_ms, 'UTC'), flags, 'test', partition, offset, version, body
      FROM system.one ARRAY JOIN
        ${list('id')} AS id, ${list('source')} AS source, ${list('type')} AS type, ${list('subject')} AS subject,
-       ${list('key')} AS key, ${list('timeMs')} AS time_ms, ${list('ingestMs')} AS ingest_ms,
-       ${list('storeMs')} AS store_ms, ${list('flags')} AS flags, ${list('partition')} AS partition,
+       ${list('key')} AS key, CAST(${list('timeMs')} AS Array(Int64)) AS time_ms, CAST(${list('ingestMs')} AS Array(Int64)) AS ingest_ms,
+       CAST(${list('storeMs')} AS Array(Int64)) AS store_ms, ${list('flags')} AS flags, ${list('partition')} AS partition,
        ${list('offset')} AS offset, ${list('version')} AS version, ${list('body')} AS body`,
     {},
     { settings: { max_query_size: 64 * 1024 * 1024 } },

@@ -37,9 +37,11 @@ export interface Batch {
 }
 
 export interface BatchVisitor {
-  /** `records` is before the first record, and valid within the call only. */
+  /** `records` is before the first record, and valid within the call only, in which no other batch may be visited. */
   records(batch: Batch, records: BatchRecords): void;
-  /** Of this batch `isTransactional`, `isControl`, `marker` and `producerId` mean nothing unless `defect` is 'unknown_compression'. */
+  /**
+   * With 'unknown_compression' all of the batch is known but `marker`; with the others only its offsets and bytes.
+   */
   defect(batch: Batch, defect: BatchDefect): void;
 }
 

@@ -3,7 +3,7 @@
 
 const loopBytesMax = 96;
 
-/** Copies `source` from `start` to `end` to `position` of `target`, where there must be room; gives the position after. */
+/** Copies `source` from `start` to `end` to `position` of `target`, which has the room; gives the position after. */
 export function copyBytes(
   source: Buffer,
   start: number,

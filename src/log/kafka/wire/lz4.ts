@@ -3,10 +3,11 @@
 // has any.
 // Formats: lz4_Frame_format.md and lz4_Block_format.md of lz4/lz4.
 //
-//    frame: magic u32, flags u8, block size u8, [content size u64], header check u8, blocks, end mark u32 = 0, [check u32]
+//    frame: magic u32, flags u8, block size u8, [content size u64], header check u8, blocks, end mark u32 = 0,
+//    [check u32]
 //    block: size u32, the top bit set if it is not compressed, then the bytes, [check u32]
-//    a compressed block is sequences: token u8 (literal length, match length, 4 bits each; 15 goes on in further bytes),
-//    literals, distance u16, of which the last has literals only. All little-endian.
+//    a compressed block is sequences: token u8 (literal length and match length, 4 bits each, of which 15 goes on in
+//    further bytes), literals, distance u16; the last has literals only. All little-endian.
 
 import type { Expanded } from './expanded.ts';
 
