@@ -426,9 +426,10 @@ const embeddedAppendsMax = 1;
  */
 export function memoryBudget(config: Config): MemoryBound[] {
   const isKafka = hasKafka(config);
-  const appends = isKafka ? appendsMax : embeddedAppendsMax;
-  // With Kafka as many again may wait for a broker in trouble. One more fills while these are being made durable.
-  const groups = (isKafka ? 2 * appends : appends) + 1;
+  // With Kafka as many again may wait for a broker in trouble.
+  const appends = isKafka ? 2 * appendsMax : embeddedAppendsMax;
+  // One more fills while these are being made durable.
+  const groups = appends + 1;
   const ingest: MemoryBound[] = [
     {
       name: 'ingest rings',

@@ -15,8 +15,7 @@ import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
 import { createBoard, PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
-import { shardOf } from '../store/cluster.ts';
-import type { Store, StoreLayout } from '../store/store.ts';
+import { type Store, type StoreLayout, shardOf } from '../store/store.ts';
 import type { Conditions } from './conditions.ts';
 import { Thread } from './threads.ts';
 

@@ -4,8 +4,7 @@
 import type { Logger } from 'pino';
 import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
 import { LagClock } from '../stats/lag_clock.ts';
-import { shardOf } from '../store/cluster.ts';
-import type { Store } from '../store/store.ts';
+import { type Store, shardOf } from '../store/store.ts';
 import type { Session } from './session.ts';
 
 const pollEveryMs = 1000;

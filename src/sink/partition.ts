@@ -19,6 +19,7 @@ import type { EngineCounters } from '../stats/counters.ts';
 import type { StageRecorder } from '../stats/recorder.ts';
 import { EventBlock } from '../store/native/event_block.ts';
 import { msPerHour } from '../store/schema.ts';
+import { shardOf } from '../store/store.ts';
 import type { Send } from '../thread/port.ts';
 import { retryPauseMsMax, retryPauseMsMin } from './failure.ts';
 import { hashIdentity, Identities } from './identities.ts';
@@ -93,7 +94,7 @@ export class PartitionSink {
   #condition: string | null | undefined = undefined;
 
   constructor(partition: number, parts: SinkParts) {
-    const shard = parts.shards[partition % parts.shards.length];
+    const shard = parts.shards[shardOf(partition, parts.shards.length)];
     if (shard === undefined) throw new EssError('internal', 'a sink needs at least one shard');
     this.partition = partition;
     this.#parts = parts;

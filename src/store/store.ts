@@ -105,3 +105,8 @@ export type StoreTarget = EmbeddedTarget | HttpTarget;
 export interface StoreLayout {
   readonly shards: readonly (readonly StoreTarget[])[];
 }
+
+/** The shard that has a partition's events, for ever: a change of the number of shards is a new layout. */
+export function shardOf(partition: number, shards: number): number {
+  return partition % shards;
+}
