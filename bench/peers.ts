@@ -54,12 +54,15 @@ interface Round extends WrkResult {
   readonly connections: number;
   readonly requests_per_second: number;
   /** Of all processes of the server. */
-  readonly server_cpu_s_per_100k: number;
-  readonly broker_cpu_s_per_100k: number;
+  /** Null where nothing was answered. */
+  readonly server_cpu_s_per_100k: number | null;
+  readonly broker_cpu_s_per_100k: number | null;
   /** Largest RSS of each process of the server, together. */
   readonly server_peak_rss_mib: number;
   /** Answers with another status than 2xx, and connections that failed. */
   readonly errors: number;
+  /** Those answers by the server's own codes, where it tells. */
+  readonly refusals: Readonly<Record<string, number>>;
   /** Records that the measured load left in the topic. */
   readonly records: number;
   readonly faults: readonly string[];
@@ -149,16 +152,21 @@ async function measure(
     await untilQuiet([...server.pids, ...kafka.pids], settleSeconds);
 
     const recordsBefore = await kafka.records(topic, partitions);
+    const refusalsBefore = await server.refusals();
     const serverBefore = cpuSecondsOf(server.pids);
     const brokersBefore = cpuSecondsOf(kafka.pids);
     const wrk = await runWrk({ ...load, seconds, run });
     const serverCpu = cpuSecondsOf(server.pids) - serverBefore;
     const brokersCpu = cpuSecondsOf(kafka.pids) - brokersBefore;
+    const refusals = [...(await server.refusals())]
+      .map(([code, count]): [string, number] => [code, count - (refusalsBefore.get(code) ?? 0)])
+      .filter(([, count]) => count > 0);
     const records = (await kafka.records(topic, partitions)) - recordsBefore;
     const answered = wrk.requests - wrk.non_2xx;
     const faults =
       records < answered ? [`${name}: ${answered} events answered 200, ${records} in the topic`] : [];
-    const perHundredThousand = (cpuS: number): number => Math.round((cpuS / wrk.requests) * 1e7) / 100;
+    const perHundredThousand = (cpuS: number): number | null =>
+      wrk.requests === 0 ? null : Math.round((cpuS / wrk.requests) * 1e7) / 100;
     return {
       server: name,
       ...wrk,
@@ -168,6 +176,7 @@ async function measure(
       broker_cpu_s_per_100k: perHundredThousand(brokersCpu),
       server_peak_rss_mib: server.pids.reduce((sum, pid) => sum + memoryUsage(pid).peak, 0),
       errors: wrk.non_2xx + wrk.connect_errors + wrk.read_errors + wrk.write_errors + wrk.timeouts,
+      refusals: Object.fromEntries(refusals),
       records,
       faults,
     };
@@ -178,10 +187,11 @@ async function measure(
 }
 
 function printRound(round: number, figures: Round): void {
-  const { server, connections, requests_per_second: rps, p50_ms, p99_ms, errors } = figures;
+  const { server, connections, requests_per_second: rps, p50_ms, p99_ms, errors, refusals } = figures;
+  const kinds = Object.entries(refusals).map(([code, count]) => `${count} ${code}`);
   print(
     `  round ${round + 1}, ${connections} connections, ${server}: ${rps} requests/s, p50 ${p50_ms} ms, ` +
-      `p99 ${p99_ms} ms, ${errors} errors, wrk on ${figures.generator_core_share} of a core`,
+      `p99 ${p99_ms} ms, ${[`${errors} errors`, ...kinds].join(', ')}, wrk on ${figures.generator_core_share} of a core`,
   );
 }
 
@@ -207,7 +217,8 @@ function report(
     const keyOf = (name: ServerName): string => `${name}, ${connections} connections`;
     for (const name of names) {
       const own = rounds.filter((round) => round.server === name && round.connections === connections);
-      const of = (figure: (round: Round) => number): number | null => median(own.map(figure));
+      const of = (figure: (round: Round) => number | null): number | null =>
+        median(own.map(figure).filter((value) => value !== null));
       medians[keyOf(name)] = {
         requests_per_second: of((round) => round.requests_per_second),
         p50_ms: of((round) => round.p50_ms),

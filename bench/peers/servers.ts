@@ -3,6 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { StatsJson } from '../../test/support/ess_process.ts';
 import type { BenchKafka } from '../support/kafka.ts';
 import { runInit } from '../support/kafka.ts';
 import type { BenchOptions } from '../support/options.ts';
@@ -15,6 +16,8 @@ export interface RunningServer {
   readonly url: string;
   /** Every process of it. */
   readonly pids: readonly number[];
+  /** Requests that it has refused so far, by its own error codes; empty where it does not tell. */
+  refusals(): Promise<ReadonlyMap<string, number>>;
   end(): Promise<void>;
 }
 
@@ -74,7 +77,22 @@ async function startEss(destination: Destination, options: BenchOptions<string>)
   const flags = kafka.flags(topic, partitions);
   await runInit({ ...flags, role: 'ingest' });
   const service = await startService('ingest', options, flags);
-  return { url: service.url, pids: processTree(pidOf(service)), end: () => endService(service) };
+  return {
+    url: service.url,
+    pids: processTree(pidOf(service)),
+    refusals: async () => refusalsIn((await service.getJson<StatsJson>('/stats')).counters),
+    end: () => endService(service),
+  };
+}
+
+const refusalPrefix = 'requests_rejected_';
+
+function refusalsIn(counters: StatsJson['counters']): ReadonlyMap<string, number> {
+  return new Map(
+    Object.entries(counters)
+      .filter(([name]) => name.startsWith(refusalPrefix))
+      .map(([name, count]) => [name.slice(refusalPrefix.length), count]),
+  );
 }
 
 async function startFastApi({ kafka, topic }: Destination, workers: number): Promise<RunningServer> {
@@ -117,5 +135,5 @@ async function started(server: Program, port: number, isUp: () => Promise<unknow
     await server.end();
     throw error;
   }
-  return { url, pids: server.pids, end: () => server.end() };
+  return { url, pids: server.pids, refusals: async () => new Map(), end: () => server.end() };
 }

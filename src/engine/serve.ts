@@ -96,18 +96,24 @@ export async function serve(config: Config): Promise<void> {
     mainDoorbellMemory,
     events,
     lanes,
-    onLogChanged: (reason) => {
-      renewing ??= renew(reason).finally(() => {
-        renewing = null;
-      });
-    },
+    // A session that is still beginning is looked at when it has begun.
+    onLogChanged: () => renewIfChanged(),
   };
   const begin = async (): Promise<{ session: Session; watch: LogWatch }> => {
     const session = await Session.open(sessionParts);
     await session.start();
     return { session, watch: new LogWatch(session, stores, log) };
   };
+  let renewIfChanged = (): void => {};
   let current = await begin();
+  renewIfChanged = () => {
+    if (renewing !== null || current.session.changed === null || isStopping) return;
+    renewing = renew(current.session.changed).finally(() => {
+      renewing = null;
+      renewIfChanged();
+    });
+  };
+  renewIfChanged();
 
   /** Ends the session of a log that is no more, and begins one on the log that is there instead. */
   async function renew(reason: string): Promise<void> {
@@ -115,6 +121,7 @@ export async function serve(config: Config): Promise<void> {
     conditions.set('log', reason);
     counters.add('log_changes');
     current.watch.stop();
+    current.session.abandon();
     await current.session.stop();
     for (let pauseMs = reopenPauseMsMin; !isStopping; pauseMs = Math.min(pauseMs * 2, reopenPauseMsMax)) {
       try {

@@ -35,8 +35,8 @@ export interface SessionParts {
   readonly events: EventsRoute | null;
   /** By producer index; EventsRoute reads it. */
   readonly lanes: (Lane | null)[];
-  /** A thread found that the log is not the one of this session. */
-  readonly onLogChanged: (reason: string) => void;
+  /** A thread found that the log is not the one of this session, which says so once. See `changed`. */
+  readonly onLogChanged: () => void;
 }
 
 /** How long threads may take to stop when the start failed, ms. */
@@ -65,6 +65,7 @@ export class Session {
   /** What the ledger said at the beginning, by partition; shorter than their number where it did not answer. */
   readonly firstTotals: readonly LedgerTotals[];
   readonly #parts: SessionParts;
+  #changed: string | null = null;
 
   /** Opens the log (creating an embedded one) and reads where it stands. Threads are made, not started. */
   static async open(parts: SessionParts): Promise<Session> {
@@ -132,6 +133,18 @@ export class Session {
     return [...this.sinks, ...this.producers];
   }
 
+  /** Why the log is not the one of this session any more; null while it is, as far as anybody here knows. */
+  get changed(): string | null {
+    return this.#changed;
+  }
+
+  /** Somebody found that the log is another one now. Each thread notices by itself: the first one counts. */
+  noteChange(reason: string): void {
+    if (this.#changed !== null) return;
+    this.#changed = reason;
+    this.#parts.onLogChanged();
+  }
+
   /** Starts all threads; if one does not start, stops the others, which would keep the process alive, and rejects. */
   async start(): Promise<void> {
     try {
@@ -151,10 +164,12 @@ export class Session {
 
   /** Producers answer what they have, then sinks store what they hold and commit. */
   async stop(): Promise<void> {
+    const { lanes, events } = this.#parts;
+    // No new requests: a producer ends when its ring is empty, and what came after that nobody would read.
+    for (const lane of lanes) if (lane !== null) lane.isAlive = false;
     await Promise.all(this.producers.map((thread) => thread.stop()));
     await Promise.all(this.sinks.map((thread) => thread.stop()));
     // What no worker has answered by now, nobody will.
-    const { lanes, events } = this.#parts;
     for (const [index, lane] of lanes.entries()) {
       lanes[index] = null;
       if (lane !== null) events?.failLane(lane);
@@ -162,7 +177,10 @@ export class Session {
     await this.log.close();
   }
 
-  /** Answers requests that wait for the store: used when the time to stop is nearly over. */
+  /**
+   * Answers requests that wait for the store: used when the time to stop is nearly over, and when the log has changed,
+   * since the sinks have given up its partitions then.
+   */
   abandon(): void {
     for (const thread of this.producers) thread.send({ type: 'abandon' });
   }
@@ -175,13 +193,14 @@ export class Session {
     producerDoorbells: readonly SharedArrayBuffer[],
     places: readonly NodePlace[],
   ): Thread {
-    const { config, log, logTarget, layout, counters, countersMemory, conditions, onLogChanged } =
-      this.#parts;
+    const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
+    const { epoch, partitions } = this.log;
     const place = places[index % places.length] ?? { shard: 0, replica: 0 };
     const data: SinkData = {
       index,
       count,
       log: logTarget,
+      identity: { epoch, partitions },
       layout,
       place,
       requestTimeoutMs: config.clickhouseRequestTimeoutMs,
@@ -212,7 +231,7 @@ export class Session {
           }
         },
         onCondition: (key, text) => conditions.set(key, text),
-        onLogChanged,
+        onLogChanged: (reason) => this.noteChange(reason),
       },
       log,
     );
@@ -226,7 +245,8 @@ export class Session {
   ): Thread {
     const { config, log, logTarget, lanes, events, counters, countersMemory, mainDoorbellMemory } =
       this.#parts;
-    const { conditions, onLogChanged } = this.#parts;
+    const { conditions } = this.#parts;
+    const { epoch, partitions } = this.log;
     let memory: LaneMemory | null = null;
     return new Thread(
       `producer-${index}`,
@@ -242,6 +262,7 @@ export class Session {
           return {
             index,
             log: logTarget,
+            identity: { epoch, partitions },
             limits: config,
             ...memory,
             mainDoorbell: mainDoorbellMemory,
@@ -260,7 +281,7 @@ export class Session {
           if (lane !== null) events?.failLane(lane);
         },
         onCondition: (key, text) => conditions.set(key, text),
-        onLogChanged,
+        onLogChanged: (reason) => this.noteChange(reason),
       },
       log,
     );

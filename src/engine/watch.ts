@@ -2,6 +2,7 @@
 // log: ends and committed positions from the log, totals from the ledger. Polls at leisure; nothing waits for it.
 
 import type { Logger } from 'pino';
+import { EssError } from '../errors.ts';
 import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
 import { LagClock } from '../stats/lag_clock.ts';
 import { type Store, shardOf } from '../store/store.ts';
@@ -48,7 +49,10 @@ export class LogWatch {
     if (this.#isOver) return;
     this.#timer = setTimeout(() => {
       this.#look()
-        .catch((error: unknown) => this.#log.debug({ err: error }, 'a look at the log or the ledger failed'))
+        .catch((error: unknown) => {
+          if (error instanceof EssError && error.code === 'log_changed') this.#session.noteChange(error.message);
+          this.#log.debug({ err: error }, 'a look at the log or the ledger failed');
+        })
         .finally(() => this.#plan(pollEveryMs));
     }, ms);
   }
@@ -63,9 +67,14 @@ export class LogWatch {
       board.set(partition, 'bytes', state.bytes);
       this.#lag.note(partition, board.get(partition, 'end'), nowMs);
     }
+    // A shard that does not answer must not keep the others' figures from being read.
+    await Promise.allSettled(this.#stores.map((store, shard) => this.#lookAtShard(store, shard)));
+  }
+
+  async #lookAtShard(store: Store, shard: number): Promise<void> {
+    const { board, log } = this.#session;
     for (let partition = 0; partition < board.partitions && !this.#isOver; partition += 1) {
-      const store = this.#stores[shardOf(partition, this.#stores.length)];
-      if (store === undefined || board.get(partition, 'owner') !== 0) continue;
+      if (shardOf(partition, this.#stores.length) !== shard || board.get(partition, 'owner') !== 0) continue;
       this.#totals[partition] = await readLedger(store, log.epoch, partition);
     }
   }

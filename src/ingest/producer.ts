@@ -165,7 +165,7 @@ export class Producer {
     return this.#memoryGroup.count + this.#memoryOffered.count;
   }
 
-  /** Gives up on requests that wait for the store: used when the time to stop is over. */
+  /** Gives up on requests that wait for the store: there is no time left, or no sink will store them in this session. */
   abandonWaiters(): void {
     this.#waiters.abandon();
     this.#parts.answers.flush();

@@ -1,7 +1,7 @@
 // Entry of a producer worker thread: opens its rings and its log handle, runs the Producer, stops when told to.
 
 import { workerData } from 'node:worker_threads';
-import { type LogTarget, openAppender } from '../log/open.ts';
+import { assertSameLog, type LogIdentity, type LogTarget, openAppender } from '../log/open.ts';
 import { Doorbell } from '../ring/doorbell.ts';
 import { RingReader } from '../ring/reader.ts';
 import { RingWriter } from '../ring/writer.ts';
@@ -17,6 +17,8 @@ import { Producer, type ProducerLimits } from './producer.ts';
 export interface ProducerData {
   readonly index: number;
   readonly log: LogTarget;
+  /** The log as the main thread opened it. */
+  readonly identity: LogIdentity;
   readonly limits: ProducerLimits;
   readonly ingestRing: SharedArrayBuffer;
   readonly ackRing: SharedArrayBuffer;
@@ -31,6 +33,7 @@ export interface ProducerData {
 const data = workerData as ProducerData;
 const recorder = new StageRecorder(['ring', 'produce'], () => nowUs() / 1000);
 const log = await openAppender(data.log);
+assertSameLog(log, data.identity);
 const sinkDoorbells = data.sinkDoorbells.map((shared) => new Doorbell(shared));
 const port = openPort(recorder, (message) => {
   if (message.type === 'stop') producer.stop();

@@ -31,6 +31,8 @@ interface PartitionWait {
   readonly lastOffset: number;
 }
 
+const abandonedText = 'this process stops, or reads another log now, and does not wait for the store';
+
 /** Waiters of one producer worker. */
 export class StoreWaiters {
   readonly #queues: PartitionWait[][];
@@ -40,6 +42,7 @@ export class StoreWaiters {
   readonly #countMax: number;
   /** In the order of their deadlines, since all requests have the same time limit. */
   #all: Waiter[] = [];
+  #isAbandoned = false;
 
   /** At `countMax` waiters further requests are answered at once, as if their time were over. */
   constructor(
@@ -74,8 +77,8 @@ export class StoreWaiters {
       partitionsLeft: lastOffsets.size,
       isAnswered: false,
     };
-    if (this.#all.length >= this.#countMax) {
-      this.#answerLate(waiter, 'too many requests wait for the store');
+    if (this.#isAbandoned || this.#all.length >= this.#countMax) {
+      this.#answerLate(waiter, this.#isAbandoned ? abandonedText : 'too many requests wait for the store');
       return;
     }
     for (const [partition, lastOffset] of lastOffsets) this.#queues[partition]?.push({ waiter, lastOffset });
@@ -126,10 +129,11 @@ export class StoreWaiters {
     }
   }
 
-  /** Answers everybody that the outcome in the store is unknown: this process stops. */
+  /** Answers everybody, from now on too, that the outcome in the store is unknown. */
   abandon(): void {
+    this.#isAbandoned = true;
     for (const waiter of this.#all) {
-      if (!waiter.isAnswered) this.#answerLate(waiter, 'this process is stopping');
+      if (!waiter.isAnswered) this.#answerLate(waiter, abandonedText);
     }
     this.#all = [];
     for (const queue of this.#queues) queue.length = 0;

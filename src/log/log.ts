@@ -88,6 +88,11 @@ export interface LogAppender extends DeadLetterReader {
 
 /** What a consumer is told about its partitions. Called on the consumer's own thread, never re-entrantly. */
 export interface AssignmentListener {
+  /**
+   * The partitions were dealt out anew among all consumers of the group; `assigned` follows for each one of this
+   * thread, which may be none. The embedded log never does this.
+   */
+  dealt?(): void;
   /** From now on this thread owns the partition, from this committed position on. */
   assigned(partition: number, position: LogPosition): void;
   /** The partition is no longer owned: anything not yet committed will be done by somebody else. */
@@ -128,7 +133,8 @@ export interface LogConsumer extends DeadLetterReader {
    */
   isOwned(partition: number): boolean;
   /**
-   * Durably sets the position of an owned partition. Rejects with `outcome_unknown` if the ownership was lost.
+   * Durably sets the position of an owned partition, forwards or back. Rejects with `outcome_unknown` if the ownership
+   * was lost.
    */
   commit(partition: number, offset: number, metadata: string): Promise<void>;
   /** Durable when settled; a repeat of the same position replaces the letter. Must precede the commit past it. */

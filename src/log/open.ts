@@ -1,6 +1,8 @@
 // Opens the log that the configuration names. The only place that knows which drivers there are.
 
+import { EssError } from '../errors.ts';
 import { openEmbeddedAppender, openEmbeddedConsumer } from './embedded/open.ts';
+import type { GroupLog } from './kafka/group.ts';
 import type { KafkaTarget } from './kafka/target.ts';
 import type { LogAppender, LogConsumer } from './log.ts';
 
@@ -16,6 +18,19 @@ export interface EmbeddedLogTarget {
 
 /** How to reach the log; travels to worker threads as it is. */
 export type LogTarget = EmbeddedLogTarget | KafkaTarget;
+
+/** Which log it is. The threads of one session must all have opened the same. */
+export type LogIdentity = Pick<LogAppender, 'epoch' | 'partitions'>;
+
+/**
+ * Throws `log_changed` if a handle is on another log than the one expected: a broker that is behind may have told one
+ * thread of a topic, or a number of partitions, of before, or the topic changed between two threads' starts.
+ */
+export function assertSameLog(found: LogIdentity, expected: LogIdentity): void {
+  if (found.epoch === expected.epoch && found.partitions === expected.partitions) return;
+  const name = ({ epoch, partitions }: LogIdentity): string => `${epoch} with ${partitions} partitions`;
+  throw new EssError('log_changed', `this thread found log ${name(found)}, the others ${name(expected)}`);
+}
 
 /** Where a consumer stands among the others. */
 export interface ConsumerPlacement {
@@ -38,8 +53,13 @@ export async function openAppender(target: LogTarget): Promise<LogAppender> {
   return openKafkaAppender(target);
 }
 
-export async function openConsumer(target: LogTarget, placement: ConsumerPlacement): Promise<LogConsumer> {
+/** `onLog` hears of joining and leaving the group and of trouble with brokers; the embedded log has none of these. */
+export async function openConsumer(
+  target: LogTarget,
+  placement: ConsumerPlacement,
+  onLog: GroupLog = () => {},
+): Promise<LogConsumer> {
   if (target.kind === 'embedded') return openEmbeddedConsumer({ ...target, ...placement });
   const { openKafkaConsumer } = await import('./kafka/consumer.ts');
-  return openKafkaConsumer(target, placement);
+  return openKafkaConsumer(target, placement, onLog);
 }

@@ -6,8 +6,11 @@ import type { Store } from '../store/store.ts';
 import { hashIdentity, type Identities } from './identities.ts';
 import type { OpenQuestion } from './range.ts';
 
-/** Ids in one question to the store: about 1 MB of parameter at the longest ids of everyday use. */
-const idsPerQuestion = 10_000;
+/**
+ * UTF-16 units of ids in one question to the store: a node takes a parameter of up to 128 KiB over HTTP
+ * (http_max_field_value_size), which no request can raise, and a unit may take three bytes, quoted some more.
+ */
+const idUnitsPerQuestion = 24 * 1024;
 
 export interface ReloadRange {
   readonly partition: number;
@@ -86,8 +89,7 @@ export async function findOlderCopies(
   retryWindowMs: number,
 ): Promise<number[]> {
   const copies: number[] = [];
-  for (let i = 0; i < questions.length; i += idsPerQuestion) {
-    const some = questions.slice(i, i + idsPerQuestion);
+  for (const some of inParts(questions)) {
     const times = some.map((question) => question.ingestTimeMs);
     const latestMs = times.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
     const earliestMs = times.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
@@ -112,4 +114,20 @@ export async function findOlderCopies(
     }
   }
   return copies;
+}
+
+/** The questions in runs whose ids fit one parameter. */
+function* inParts(questions: readonly OpenQuestion[]): Generator<readonly OpenQuestion[]> {
+  let first = 0;
+  let units = 0;
+  for (const [i, { id }] of questions.entries()) {
+    if (units > 0 && units + id.length > idUnitsPerQuestion) {
+      yield questions.slice(first, i);
+      first = i;
+      units = 0;
+    }
+    // Quotes and a comma come on top.
+    units += id.length + 3;
+  }
+  if (first < questions.length) yield questions.slice(first);
 }

@@ -21,10 +21,16 @@ export class LedgerWriter {
   readonly #onTrouble: (error: unknown) => void;
   #waiting: WaitingRow[] = [];
   #isWriting = false;
+  #isOver = false;
 
   constructor(store: Store, onTrouble: (error: unknown) => void) {
     this.#store = store;
     this.#onTrouble = onTrouble;
+  }
+
+  /** Tries no more: rows that are not stored by then never settle, and the next owner writes them. */
+  end(): void {
+    this.#isOver = true;
   }
 
   /** Settles when the row is stored; tries until it is. `token` is that of the range's block. */
@@ -51,10 +57,12 @@ export class LedgerWriter {
           await this.#store.insertNative('ledger', columnNames, block, { token });
           break;
         } catch (error) {
+          if (this.#isOver) return;
           this.#onTrouble(error);
           const policy = failurePolicy(error);
           await new Promise((resolve) => setTimeout(resolve, policy === 'stop' ? stopPauseMs : pauseMs));
           pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
+          if (this.#isOver) return;
         }
       }
       for (const waiting of rows) waiting.done();

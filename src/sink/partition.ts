@@ -62,6 +62,8 @@ const windowSlackMs = 60_000;
 
 export class PartitionSink {
   readonly partition: number;
+  /** Where its blocks go. */
+  readonly shardNumber: number;
   readonly #parts: SinkParts;
   readonly #shard: Shard;
   readonly #epoch: string;
@@ -94,9 +96,11 @@ export class PartitionSink {
   #condition: string | null | undefined = undefined;
 
   constructor(partition: number, parts: SinkParts) {
-    const shard = parts.shards[shardOf(partition, parts.shards.length)];
+    const shardNumber = shardOf(partition, parts.shards.length);
+    const shard = parts.shards[shardNumber];
     if (shard === undefined) throw new EssError('internal', 'a sink needs at least one shard');
     this.partition = partition;
+    this.shardNumber = shardNumber;
     this.#parts = parts;
     this.#shard = shard;
     this.#epoch = parts.log.epoch;
@@ -556,11 +560,16 @@ export class PartitionSink {
   }
 
   async #commit(offset: number, metadata: string): Promise<void> {
-    // After a store was put back to an older state the position is ahead of the ledger: it waits until we are there.
-    if (offset < this.#committed) return;
-    await this.#patience.untilAnswered(() => this.#parts.log.commit(this.partition, offset, metadata));
+    const { log, board } = this.#parts;
+    await this.#patience.untilAnswered(async () => {
+      // The same thread may own the partition again by now, through another object: this one has no say any more.
+      this.#assertOwned();
+      // Where the position was ahead of the ledger (a store put back to an older state, a position moved by hand) this
+      // moves it back: an intent has to be found at its range's first offset.
+      await log.commit(this.partition, offset, metadata);
+    });
     this.#committed = offset;
-    this.#parts.board.raise(this.partition, 'committed', offset);
+    board.raise(this.partition, 'committed', offset);
   }
 
   // ---- helpers --------------------------------------------------------------------------------------------------

@@ -14,7 +14,10 @@ export interface SinkLoopLimits extends SinkLimits {
 
 /** Bytes read from one partition before the next one's turn. */
 const turnBytes = 1024 * 1024;
-/** Blocks of this thread that may be inserted at the same time; each takes one of libuv's few threads. */
+/**
+ * Blocks of this thread that may be inserted into one shard at the same time; into the embedded store each takes one of
+ * libuv's few threads. A bound over all shards would let one that does not answer hold up the others.
+ */
 const storingMax = 2;
 /** Blocks of full size that a thread holds at most, the ones being inserted included. */
 const heldBlocksMax = 3;
@@ -81,6 +84,7 @@ export class Sink {
   /** Works until stopped; then stores what it holds and commits. */
   async run(): Promise<void> {
     await this.#log.start({
+      dealt: () => this.#parts.counters.add('rebalances'),
       assigned: (partition, position) => this.#assign(partition, position),
       revoked: (partition) => {
         this.#partitions.get(partition)?.revoke();
@@ -137,19 +141,22 @@ export class Sink {
   /** Starts to store ranges that are full, or old enough while the budget lasts, oldest first. */
   #startStoring(nowMs: number): void {
     const partitions = [...this.#partitions.values()];
-    let storing = partitions.filter((partition) => partition.isStoring).length;
+    const storing = this.#parts.shards.map(() => 0);
+    for (const { isStoring, shardNumber } of partitions)
+      if (isStoring) storing[shardNumber] = (storing[shardNumber] ?? 0) + 1;
     const waiting = partitions
       .filter((partition) => partition.canStore)
       .sort((a, b) => a.openedMs - b.openedMs);
     for (const partition of waiting) {
-      if (storing >= storingMax) return;
+      const inShard = storing[partition.shardNumber] ?? 0;
+      if (inShard >= storingMax) continue;
       const isDue =
         partition.isFull ||
         this.#isStopping ||
         (nowMs - partition.openedMs >= this.#limits.sinkLingerMs && this.#budget.waitMs(nowMs) === 0);
       if (!isDue) continue;
       this.#budget.spend(nowMs);
-      storing += 1;
+      storing[partition.shardNumber] = inShard + 1;
       void partition.store();
     }
   }

@@ -1,7 +1,7 @@
 // Entry of a sink worker thread: opens its log consumer and its ClickHouse node, runs the Sink, stops when told to.
 
 import { workerData } from 'node:worker_threads';
-import { type LogTarget, openConsumer } from '../log/open.ts';
+import { assertSameLog, type LogIdentity, type LogTarget, openConsumer } from '../log/open.ts';
 import { Doorbell } from '../ring/doorbell.ts';
 import { PartitionBoard } from '../stats/board.ts';
 import { nowUs } from '../stats/clock.ts';
@@ -20,6 +20,8 @@ export interface SinkData {
   /** Sink threads of this process. */
   readonly count: number;
   readonly log: LogTarget;
+  /** The log as the main thread opened it. */
+  readonly identity: LogIdentity;
   /** All nodes; this thread writes to every shard of which it is given a partition. */
   readonly layout: StoreLayout;
   /** The node that this thread owns: its shard's partitions come here first, and go to this replica first. */
@@ -58,6 +60,7 @@ for (const [shard, replicas] of layout.shards.entries()) {
   shards.push({ store, ledger });
 }
 const closeStores = async (): Promise<void> => {
+  for (const { ledger } of shards) ledger.end();
   for (const { store } of shards) await store.close();
 };
 let isDying = false;
@@ -73,14 +76,19 @@ process.on('uncaughtException', (error) => {
     });
   });
 });
-const log = await openConsumer(data.log, {
-  index: data.index,
-  count: data.count,
-  pollMs: isLogHere ? 0 : sharedLogPollMs,
-  shard: place.shard,
-  shards: layout.shards.length,
-  node: nodeName(layout.shards[place.shard]?.[place.replica]),
-});
+const log = await openConsumer(
+  data.log,
+  {
+    index: data.index,
+    count: data.count,
+    pollMs: isLogHere ? 0 : sharedLogPollMs,
+    shard: place.shard,
+    shards: layout.shards.length,
+    node: nodeName(layout.shards[place.shard]?.[place.replica]),
+  },
+  (level, message, fields) => port.send({ type: 'log', level, message, fields }),
+);
+assertSameLog(log, data.identity);
 const sink = new Sink(
   {
     log,

@@ -52,6 +52,10 @@ const fixedKinds = {
   duplicates_dropped: counter('duplicates_dropped', 'Client retries that were recognised and not stored'),
   events_parked: counter('events_parked', 'Events put among the dead letters'),
   intents_replayed: counter('intents_replayed', 'Pending ranges that were sent again on assignment'),
+  rebalances: counter(
+    'rebalances',
+    'Times that a sink worker was dealt its partitions anew: once for each one that joins or leaves the group',
+  ),
   identity_lookups: counter('identity_lookups', 'Times that the store was asked for identities'),
   worker_deaths: counter('worker_deaths', 'Worker threads that ended without being told to'),
   reads: counter('reads', 'Queries started'),

@@ -67,10 +67,10 @@ export class ClusterRig {
     return this.nodes.map((node) => node.urls.join(',')).join(';');
   }
 
-  /** A topic, a group and a database that nobody else uses, made by `ess init`. */
-  async scope(flags: Flags = {}): Promise<Scope> {
+  /** A topic, a group and a database that nobody else uses, made by `ess init`. `nodes`: by shard; default all. */
+  async scope(flags: Flags = {}, nodes = this.nodes): Promise<Scope> {
     this.#scopes += 1;
-    const scope = new Scope(this, `t${this.#scopes}`, flags);
+    const scope = new Scope(this, `t${this.#scopes}`, flags, nodes);
     await scope.init();
     return scope;
   }
@@ -84,6 +84,8 @@ export class ClusterRig {
 /** One test's part of the cluster, and the ESS processes that it started. */
 export class Scope {
   readonly rig: ClusterRig;
+  /** By shard. */
+  readonly nodes: readonly ClickHouseNode[];
   readonly topic: string;
   readonly group: string;
   readonly database: string;
@@ -91,8 +93,9 @@ export class Scope {
   readonly flags: Flags;
   readonly processes: EssProcess[] = [];
 
-  constructor(rig: ClusterRig, name: string, flags: Flags) {
+  constructor(rig: ClusterRig, name: string, flags: Flags, nodes: readonly ClickHouseNode[]) {
     this.rig = rig;
+    this.nodes = nodes;
     this.topic = `events-${name}`;
     this.group = `group-${name}`;
     this.database = `db_${name}`;
@@ -104,7 +107,7 @@ export class Scope {
       'kafka-min-insync-replicas': Math.min(2, rig.kafka.brokers.length),
       'kafka-session-timeout-ms': 10_000,
       partitions: 12,
-      clickhouse: rig.clickhouse,
+      clickhouse: nodes.map((node) => node.urls.join(',')).join(';'),
       'clickhouse-database': this.database,
       'clickhouse-request-timeout-ms': 5_000,
       ...flags,
@@ -155,7 +158,7 @@ export class Scope {
   /** A handle on each shard's engine. The caller closes them. */
   openStores(): Promise<Store[]> {
     return Promise.all(
-      this.rig.nodes.map((node) => {
+      this.nodes.map((node) => {
         const [target] = node.targets(this.database);
         assert.ok(target !== undefined);
         return openStore(target);
@@ -190,8 +193,11 @@ export class Scope {
     }
   }
 
-  /** Waits until everything is stored, then holds every promise of the journal against topic, ledger and tables. */
-  async hold(journal: Journal, waitMs = patienceMs): Promise<void> {
+  /**
+   * Waits until everything is stored, then holds every promise of the journal against topic, ledger and tables.
+   * `earlier`: epochs of topics of the same name that are gone.
+   */
+  async hold(journal: Journal, waitMs = patienceMs, earlier: readonly string[] = []): Promise<void> {
     const states = await this.drained(waitMs);
     const log = await this.openLog();
     const stores = await this.openStores();
@@ -202,6 +208,7 @@ export class Scope {
         log.epoch,
         states.map(({ end }) => end),
         letters,
+        earlier,
       );
     } finally {
       for (const store of stores) await store.close();

@@ -11,6 +11,10 @@ export interface LoadOptions {
   readonly clients?: number;
   /** Share of new events that are poisoned, 0..1. */
   readonly poisonShare?: number;
+  /** Whether events are sent again, and some are sent twice in one batch. Default true. */
+  readonly hasRetries?: boolean;
+  /** Pause of each client between two requests, ms. Default 0. */
+  readonly pauseMs?: number;
 }
 
 /** Sends until `isOver`, or until the process is gone. */
@@ -21,21 +25,22 @@ export async function load(
   isOver: () => boolean,
   options: LoadOptions = {},
 ): Promise<void> {
-  const { clients = 12, poisonShare = 0 } = options;
+  const { clients = 12, poisonShare = 0, hasRetries = true, pauseMs = 0 } = options;
   const create = (): SentEvent => journal.create(random() < poisonShare);
   const client = async (): Promise<void> => {
     while (!isOver() && ess.isRunning) {
+      if (pauseMs > 0) await sleep(pauseMs);
       const query = random() < 0.25 ? '?ack=store' : '?ack=log';
       const kind = random();
       if (kind < 0.6) await sendOne(ess, create(), query);
       else if (kind < 0.75) {
-        const old = pick(random, journal.events);
+        const old = hasRetries ? pick(random, journal.retried) : undefined;
         await sendOne(ess, old ?? create(), query);
       } else {
         const batch = Array.from({ length: between(random, 2, 60) }, create);
         // Copies within a batch, of its own events and of older ones.
-        for (let i = between(random, 0, 5); i > 0; i -= 1) {
-          const again = pick(random, random() < 0.5 ? batch : journal.events);
+        for (let i = hasRetries ? between(random, 0, 5) : 0; i > 0; i -= 1) {
+          const again = pick(random, random() < 0.5 ? batch : journal.retried);
           if (again !== undefined) batch.push(again);
         }
         await sendBatch(ess, batch, query);
@@ -73,9 +78,12 @@ export async function sendBatch(ess: EssProcess, events: readonly SentEvent[], q
   }
 }
 
+/** Codes that say that nothing was taken. */
+const refusals: readonly string[] = ['overloaded', 'stopping', 'log_unavailable', 'log_changed'];
+
 function outcomeOf(code: string | undefined): Outcome {
   if (code === 'parked') return 'parked';
-  return code === 'overloaded' || code === 'stopping' || code === 'log_unavailable' ? 'refused' : 'unknown';
+  return refusals.includes(code ?? '') ? 'refused' : 'unknown';
 }
 
 /** Null if no whole answer came. */

@@ -273,12 +273,11 @@ export class EmbeddedConsumer implements LogConsumer {
     if (!this.#owned.includes(partition)) {
       return new EssError('internal', `partition ${partition} is not owned by this consumer`);
     }
-    const { end } = this.#environment.partition(partition);
-    const current = this.#environment.position(partition);
-    if (!Number.isSafeInteger(offset) || offset < current.offset || offset > end) {
+    const { start, end } = this.#environment.partition(partition);
+    if (!Number.isSafeInteger(offset) || offset < start || offset > end) {
       return new EssError(
         'internal',
-        `position ${offset} of partition ${partition} is not between ${current.offset} and ${end}`,
+        `position ${offset} of partition ${partition} is not between ${start} and ${end}`,
       );
     }
     this.#environment.positions.putSync(positionKey(partition), writePosition({ offset, metadata }));

@@ -182,11 +182,13 @@ function calmQueue(connection: Connection): void {
 
 /** Ends a connection at once, whatever it is doing: what waits for an answer on it is rejected with `error`. */
 function destroy(connection: Connection, error: KafkaError): void {
+  const isConnecting = connection.connectionStatus !== 'connected';
   connection.connectionStatus = 'disconnected';
   connection.requestQueue.rejectAll(error);
   connection.requestQueue.destroy();
   connection.authHandlers?.onError();
-  connection.socket?.destroy();
+  // kafkajs ends the timer of an attempt to connect only when the socket says that it failed.
+  connection.socket?.destroy(isConnecting ? error : undefined);
 }
 
 /** What a link needs of the client that owns it. */

@@ -184,13 +184,11 @@ class KafkaConsumer implements LogConsumer {
 
   async commit(partition: number, offset: number, metadata: string): Promise<void> {
     this.#assertPartition(partition);
-    const current = this.#committed.get(partition) ?? -1;
-    if (this.#member.owns(partition) && !(Number.isSafeInteger(offset) && offset >= Math.max(current, 0))) {
-      throw new EssError('internal', `position ${offset} of partition ${partition} is below ${current}`);
-    }
+    if (!Number.isSafeInteger(offset) || offset < 0)
+      throw new EssError('internal', `${offset} is not a position of partition ${partition}`);
     await this.#member.commit({ partition, offset, metadata });
     faultPoint('log.commit.durable');
-    if (offset > (this.#committed.get(partition) ?? -1)) this.#committed.set(partition, offset);
+    this.#committed.set(partition, offset);
   }
 
   async park(letters: readonly DeadLetter[]): Promise<void> {
@@ -251,6 +249,7 @@ class KafkaConsumer implements LogConsumer {
     this.#assignedMs = performance.now();
     // Most likely it is read from where it was committed. If not, the first read moves it.
     for (const { partition, offset } of positions) this.#fetcher.add(partition, offset);
+    this.#listener?.dealt?.();
     for (const { partition, offset, metadata } of positions) {
       this.#committed.set(partition, offset);
       this.#listener?.assigned(partition, { offset, metadata });

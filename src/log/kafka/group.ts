@@ -11,7 +11,8 @@
 // was asked for. So a commit succeeds only in the very generation in which its partition was assigned, and one that
 // was acknowledged was to be seen by every later owner before it was told of its partitions.
 //
-// The protocol is the eager one: everything is revoked before a join, everything is assigned anew after it.
+// The protocol is the eager one: everything is revoked before a join, everything is assigned anew after it. The states
+// are the steps of `#run`: `#join` (joining, syncing), `#positions`, `#own`, and `#pause` after a failure.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../../errors.ts';

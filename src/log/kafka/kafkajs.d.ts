@@ -94,11 +94,6 @@ declare module 'kafkajs/src/network/connectionPool.js' {
 declare module 'kafkajs/src/broker/index.js' {
   import type ConnectionPool from 'kafkajs/src/network/connectionPool.js';
 
-  export interface GroupMember {
-    readonly memberId: string;
-    readonly memberMetadata: Buffer;
-  }
-
   export interface ConfigEntry {
     readonly configName: string;
     readonly configValue: string | null;
@@ -128,47 +123,6 @@ declare module 'kafkajs/src/broker/index.js' {
       /** 0: a consumer group. */
       readonly coordinatorType: number;
     }): Promise<{ readonly coordinator: { nodeId: number; host: string; port: number } }>;
-    joinGroup(request: {
-      readonly groupId: string;
-      readonly sessionTimeout: number;
-      readonly rebalanceTimeout: number;
-      readonly memberId?: string;
-      readonly protocolType?: string;
-      readonly groupProtocols: readonly { readonly name: string; readonly metadata: Buffer }[];
-    }): Promise<{
-      readonly generationId: number;
-      readonly groupProtocol: string;
-      readonly leaderId: string;
-      readonly memberId: string;
-      /** Empty unless this member leads. */
-      readonly members: readonly GroupMember[];
-    }>;
-    syncGroup(request: {
-      readonly groupId: string;
-      readonly generationId: number;
-      readonly memberId: string;
-      readonly groupAssignment: readonly { readonly memberId: string; readonly memberAssignment: Buffer }[];
-    }): Promise<{ readonly memberAssignment: Buffer }>;
-    heartbeat(request: {
-      readonly groupId: string;
-      readonly groupGenerationId: number;
-      readonly memberId: string;
-    }): Promise<unknown>;
-    leaveGroup(request: { readonly groupId: string; readonly memberId: string }): Promise<unknown>;
-    offsetCommit(request: {
-      readonly groupId: string;
-      readonly groupGenerationId: number;
-      readonly memberId: string;
-      readonly retentionTime?: number;
-      readonly topics: readonly {
-        readonly topic: string;
-        readonly partitions: readonly {
-          readonly partition: number;
-          readonly offset: string;
-          readonly metadata?: string | null;
-        }[];
-      }[];
-    }): Promise<unknown>;
     offsetFetch(request: {
       readonly groupId: string;
       readonly topics: readonly {
@@ -201,7 +155,6 @@ declare module 'kafkajs/src/broker/index.js' {
       readonly validateOnly?: boolean;
       readonly timeout: number;
     }): Promise<unknown>;
-    deleteTopics(request: { readonly topics: readonly string[]; readonly timeout: number }): Promise<unknown>;
     describeConfigs(request: {
       readonly resources: readonly {
         /** 2: a topic. */

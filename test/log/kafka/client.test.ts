@@ -127,6 +127,31 @@ describe('a client without a broker', () => {
     );
   });
 
+  it('leaves no timer behind when it is closed while it connects, backs off or waits', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+    const before = timers();
+    await withListener(
+      () => {},
+      async (hung) => {
+        for (const tls of [null, { ca: '', cert: '', key: '' }]) {
+          const brokers = [hung, '127.0.0.1:1'];
+          const client = new KafkaClient(targetOf(brokers, { tls }), {
+            name: 'ess-test',
+            requestTimeoutMs: longMs,
+          });
+          const waiting = [client.metadata(), client.send('any', metadataCall([]), longMs)];
+          const rejected = waiting.map((one) => assert.rejects(one, KafkaError));
+          await assert.rejects(client.send('any', metadataCall([]), 50), KafkaError);
+          await client.close();
+          await Promise.all(rejected);
+        }
+        // A socket says in a later turn that it was destroyed.
+        for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+        assert.ok(timers() <= before, `${timers()} timers, ${before} before`);
+      },
+    );
+  });
+
   it('is not disturbed by a broker that talks nonsense', async () => {
     await withListener(
       (socket) => {

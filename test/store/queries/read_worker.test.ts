@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import type { ReadAnswer, ReadRequest } from '../../../src/store/queries/handle.ts';
 import { bodyText, Fixture, type ListJson, problemOf } from './fixture.ts';
+import { ShardedFixture } from './sharded_fixture.ts';
 
 describe('a reader thread', () => {
   let fixture: Fixture;
@@ -64,4 +65,30 @@ describe('a reader thread', () => {
     assert.equal(problemOf(await read('/events/nobody')).code, 'not_found');
     assert.equal(problemOf(await read('/events/', 'limit=x')).parameter, 'limit');
   });
+});
+
+test('a reader thread takes shards as well, and says when one is missing', async () => {
+  const fixture = await ShardedFixture.open();
+  const readers = new Piscina<ReadRequest, ReadAnswer>({
+    filename: fileURLToPath(new URL('./read.worker.js', import.meta.url)),
+    minThreads: 2,
+    maxThreads: 2,
+    workerData: { target: { shards: fixture.targets }, timeoutMs: 60_000 },
+  });
+  try {
+    const filler = 'é'.repeat(5000);
+    const rows = Array.from({ length: 40 }, (_, i) => ({ id: `${i}`, body: JSON.stringify({ filler }) }));
+    await fixture.insert(rows);
+    const list = async (): Promise<ReadAnswer> => readers.run({ path: '/events/', query: '', accept: '' });
+    const { events } = JSON.parse(bodyText(await list())) as ListJson;
+    assert.equal(events.length, 40);
+    await fixture.nodes[1]?.kill();
+    const answer = await list();
+    assert.equal(answer.headers?.['ess-partial'], 'shards=1');
+    const rest = JSON.parse(bodyText(answer)) as ListJson;
+    assert.equal(rest.events.length, rows.filter((row) => fixture.shardOf(row) === 0).length);
+  } finally {
+    await readers.close();
+    await fixture.close();
+  }
 });

@@ -44,6 +44,31 @@ describe('statistics of several shards', () => {
     }
   });
 
+  test('have the same largest groups whatever their values are', async () => {
+    const sources = [
+      "'",
+      "\\'",
+      '\\',
+      '\n\n',
+      '\0',
+      ',',
+      '.',
+      '"',
+      '{p0:String}',
+      '\u{1F600}',
+      '\uffee',
+      'n',
+      's1:n',
+      '',
+    ];
+    const rows: TestRow[] = [];
+    for (const [i, source] of sources.entries())
+      for (let n = 0; n <= i; n += 1) rows.push({ id: `${n}`, source, subject: n === 3 ? '' : `s${n % 5}` });
+    await both.insert(rows);
+    for (const limit of [2, 5, 13]) await both.same(statisticsPath, { group_by: 'source', limit });
+    await both.same(statisticsPath, { group_by: 'source,subject', limit: 7, exact: 1 });
+  });
+
   test('refuse an answer of too many buckets as one store does', async () => {
     const series = (first: number, count: number): string =>
       `INSERT INTO events SELECT toInt32(intDiv(time_ms, 3600000)), '', toString(number), 'event',
