@@ -36,6 +36,11 @@ const patienceMs = 120_000;
 const pollMs = 50;
 /** Lines of a node's output that are kept for failure messages. */
 const outputLinesMax = 200;
+/**
+ * Heartbeats refused in a row after which a node that is starting is started anew: if the controllers change their
+ * leader while it registers, the registration may be lost, and the node never asks for another.
+ */
+const staleBeatsMax = 4;
 /** Tries to find ports that nobody takes between our look and the node's start. */
 const startsMax = 3;
 
@@ -247,6 +252,11 @@ export class KafkaNode {
         if (!(error instanceof KafkaRefusal)) throw error;
       }
       if (!this.isRunning) throw new Error(`Kafka node ${this.index} ended:\n${this.output}`);
+      if (this.output.split('STALE_BROKER_EPOCH').length > staleBeatsMax) {
+        await this.kill();
+        this.#output.length = 0;
+        this.launch();
+      }
       if (Date.now() > untilMs) throw new Error(`Kafka node ${this.index} did not start:\n${this.output}`);
       await sleep(pollMs);
     }
