@@ -28,6 +28,7 @@ import {
   kafkaErrors,
   type PartitionView,
 } from './kafka_admin.ts';
+import { endTurn, takeTurn } from './turn.ts';
 
 export type KafkaVersion = '3.7.0' | '4.1.0';
 
@@ -377,8 +378,12 @@ export class KafkaCluster {
    * node loses its partitions after 4 s, and 3 s later if it led the controllers.
    */
   static async start(options: KafkaClusterOptions = {}): Promise<KafkaCluster> {
+    await takeTurn();
     for (let attempt = 1; ; attempt += 1) {
-      const cluster = await KafkaCluster.#prepare(options);
+      const cluster = await KafkaCluster.#prepare(options).catch((error: unknown) => {
+        endTurn();
+        throw error;
+      });
       try {
         for (const node of cluster.nodes) node.launch();
         await Promise.all(cluster.nodes.map((node) => node.ready()));
@@ -389,6 +394,7 @@ export class KafkaCluster {
         const isPortTaken = cluster.nodes.some((node) => /BindException|already in use/.test(node.output));
         await cluster.dispose();
         if (!isPortTaken || attempt === startsMax) throw error;
+        await takeTurn();
       }
     }
   }
@@ -731,7 +737,10 @@ export class KafkaCluster {
     await Promise.all(this.nodes.map((node) => node.kill()));
     process.removeListener('exit', this.#onExit);
     this.#onExit();
+    if (!this.#isDisposed) endTurn();
+    this.#isDisposed = true;
   }
+  #isDisposed = false;
 
   /** The nodes that can be asked. */
   #askable(): readonly KafkaNode[] {
