@@ -23,8 +23,10 @@ export class Conditions {
     }
   }
 
+  /** The words of the first condition with this key, or with one that begins with it and a dash; null if all is well. */
   get(key: string): string | null {
-    return this.#texts.get(key) ?? null;
+    for (const [each, text] of this.#texts) if (each === key || each.startsWith(`${key}-`)) return text;
+    return null;
   }
 
   /** The words of every condition. */

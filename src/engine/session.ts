@@ -164,7 +164,7 @@ export class Session {
 
   /** Producers answer what they have, then sinks store what they hold and commit. */
   async stop(): Promise<void> {
-    const { lanes, events } = this.#parts;
+    const { lanes, events, conditions } = this.#parts;
     // No new requests: a producer ends when its ring is empty, and what came after that nobody would read.
     for (const lane of lanes) if (lane !== null) lane.isAlive = false;
     await Promise.all(this.producers.map((thread) => thread.stop()));
@@ -173,6 +173,7 @@ export class Session {
     for (const [index, lane] of lanes.entries()) {
       lanes[index] = null;
       if (lane !== null) events?.failLane(lane);
+      conditions.set(`log-${index}`, null);
     }
     await this.log.close();
   }
@@ -279,8 +280,10 @@ export class Session {
           const lane = lanes[index] ?? null;
           lanes[index] = null;
           if (lane !== null) events?.failLane(lane);
+          conditions.set(`log-${index}`, null);
         },
-        onCondition: (key, text) => conditions.set(key, text),
+        // Each worker has its own way to the log: that one is well says nothing of another.
+        onCondition: (key, text) => conditions.set(`${key}-${index}`, text),
         onLogChanged: (reason) => this.noteChange(reason),
       },
       log,

@@ -50,7 +50,8 @@ export class LogWatch {
     this.#timer = setTimeout(() => {
       this.#look()
         .catch((error: unknown) => {
-          if (error instanceof EssError && error.code === 'log_changed') this.#session.noteChange(error.message);
+          if (error instanceof EssError && error.code === 'log_changed')
+            this.#session.noteChange(error.message);
           this.#log.debug({ err: error }, 'a look at the log or the ledger failed');
         })
         .finally(() => this.#plan(pollEveryMs));

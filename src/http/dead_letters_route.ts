@@ -1,7 +1,7 @@
 // GET /dead-letters: what the store refused, with the reason and the event, in (partition, offset) order.
 
 import { EssError } from '../errors.ts';
-import { RecordCursor } from '../event/record.ts';
+import { RecordCursor, recordFlags } from '../event/record.ts';
 import type { DeadLetter, DeadLetterReader } from '../log/log.ts';
 import type { Answer, GetRequest } from './server.ts';
 
@@ -54,6 +54,11 @@ function letterJson(letter: DeadLetter): string {
     id: hasRecord ? text(cursor.idStart, cursor.typeStart) : null,
     source: hasRecord ? text(cursor.sourceStart, cursor.subjectStart) : null,
   };
+  if (hasRecord && (cursor.flags & recordFlags.isBroken) !== 0) {
+    // Never was an event: it may be any bytes.
+    const raw = cursor.buffer.toString('base64', cursor.bodyStart, cursor.end);
+    return JSON.stringify({ ...head, event: null, raw });
+  }
   // The event is JSON already: it goes in as it was received.
   const event = hasRecord ? text(cursor.bodyStart, cursor.end) : 'null';
   return `${JSON.stringify(head).slice(0, -1)},"event":${event}}`;

@@ -77,6 +77,13 @@ const logTroubleMs = 3000;
 /** After this long without a turn of the event loop, give it one: the wake-ups and messages need it. */
 const turnEveryUs = 2000;
 
+/** Why a partition did not take a batch, since when these are the words for it, and until when that counts. */
+interface LogTrouble {
+  readonly text: string;
+  readonly textUs: number;
+  readonly untilUs: number;
+}
+
 export class Producer {
   readonly #parts: ProducerParts;
   readonly #parser: EventParser;
@@ -135,10 +142,10 @@ export class Producer {
         await this.#pipeline.settledOrDue();
         turnedUs = nowUs();
       }
-      if (this.#waiters.count > 0) await this.#settleWaiters();
+      if (this.#waiters.count > 0) this.#settleWaiters();
       answers.flush();
       await this.#trimWhenDue();
-      if (this.#logTrouble !== null && nowUs() > this.#logTroubleUntilUs) this.#setLogTrouble(null);
+      if (this.#troubles.size > 0) this.#tellTrouble();
       if (requests.isEmpty) {
         if (this.#isStopping && this.#isDone()) return;
         const isBusy = this.#waiters.count > 0 || this.#memoryCount > 0 || answers.waiting > 0;
@@ -364,28 +371,48 @@ export class Producer {
     let trouble: EssError | null = null;
     for (const [partition, result] of results) {
       if (typeof result === 'number') {
+        this.#troubles.delete(partition);
         const count = group.countOf(partition);
         board.raise(partition, 'end', result + count);
         counters.add('log_bytes', group.bytesOf(partition));
         sinkDoorbellOf(partition)?.ring();
-      } else trouble = result;
+      } else {
+        trouble = result;
+        this.#noteTrouble(partition, result.message);
+      }
     }
     counters.add('log_appends');
     if (trouble !== null) {
       counters.add('log_append_failures');
       if (trouble.code === 'log_changed') send({ type: 'log_changed', reason: trouble.message });
     }
-    this.#setLogTrouble(trouble === null ? null : trouble.message);
+    this.#tellTrouble();
   }
 
-  #logTrouble: string | null = null;
-  #logTroubleUntilUs = 0;
+  /** Partitions that did not take a batch, until they take one or enough time has passed. */
+  readonly #troubles = new Map<number, LogTrouble>();
+  #toldTrouble: string | null = null;
 
-  #setLogTrouble(text: string | null): void {
-    if (text !== null) this.#logTroubleUntilUs = nowUs() + logTroubleMs * 1000;
-    if (text === this.#logTrouble) return;
-    this.#logTrouble = text;
-    this.#parts.send({ type: 'condition', key: 'log', text });
+  #noteTrouble(partition: number, reason: string): void {
+    const now = nowUs();
+    const before = this.#troubles.get(partition);
+    // A reason with a time in it is another one each time: some of them are enough.
+    const isNew = before === undefined || now - before.textUs > logTroubleMs * 1000;
+    const { text, textUs } = isNew ? { text: reason, textUs: now } : before;
+    this.#troubles.set(partition, { text, textUs, untilUs: now + logTroubleMs * 1000 });
+  }
+
+  /** Tells of one partition in trouble, for as long as that lasts: other partitions' successes say nothing of it. */
+  #tellTrouble(): void {
+    const now = nowUs();
+    let first: string | null = null;
+    for (const [partition, { text, untilUs }] of this.#troubles) {
+      if (now > untilUs) this.#troubles.delete(partition);
+      else first ??= text;
+    }
+    if (first === this.#toldTrouble) return;
+    this.#toldTrouble = first;
+    this.#parts.send({ type: 'condition', key: 'log', text: first });
   }
 
   #answerSettled(request: PendingRequest, results: GroupResults, doneUs: number): void {
@@ -454,9 +481,10 @@ export class Producer {
     });
   }
 
-  async #settleWaiters(): Promise<void> {
+  #settleWaiters(): void {
     this.#pollStore();
-    await this.#waiters.settle(nowUs());
+    // Not waited for: a log that does not tell of its dead letters must not hold up what it takes.
+    void this.#waiters.settle(nowUs());
   }
 
   /** Asks the log how far sinks of other processes have come. Those of this process raise the board themselves. */

@@ -3,7 +3,7 @@
 // board itself from the log's committed positions. Bounded: a client that goes away frees its slot long before its
 // waiter ends, so that the main thread's bound alone would not do.
 
-import { type ErrorCode, problemJson } from '../errors.ts';
+import { type ErrorCode, EssError, problemJson } from '../errors.ts';
 import type { DeadLetterReader } from '../log/log.ts';
 import type { PartitionBoard } from '../stats/board.ts';
 import type { Answers } from './answers.ts';
@@ -42,6 +42,8 @@ export class StoreWaiters {
   readonly #countMax: number;
   /** In the order of their deadlines, since all requests have the same time limit. */
   #all: Waiter[] = [];
+  /** Stored, but whether as a dead letter the log did not tell when it was asked: it is asked again. */
+  #unsure: Waiter[] = [];
   #isAbandoned = false;
 
   /** At `countMax` waiters further requests are answered at once, as if their time were over. */
@@ -99,8 +101,12 @@ export class StoreWaiters {
     return false;
   }
 
-  /** Answers everybody whose events are stored, and everybody whose time is over. */
+  /**
+   * Answers at once everybody whose time is over, and everybody whose events are stored as soon as the log has told of
+   * its dead letters. Settles then; who has other things to do need not wait, since a log may take its time.
+   */
   async settle(nowUs: number): Promise<void> {
+    const ready = new Set<Waiter>();
     for (const [partition, queue] of this.#queues.entries()) {
       const stored = this.#board.get(partition, 'stored');
       let done = 0;
@@ -108,16 +114,19 @@ export class StoreWaiters {
         if (wait.lastOffset >= stored) break;
         done += 1;
         wait.waiter.partitionsLeft -= 1;
-        if (wait.waiter.partitionsLeft === 0 && !wait.waiter.isAnswered)
-          await this.#answerStored(wait.waiter);
+        if (wait.waiter.partitionsLeft === 0 && !wait.waiter.isAnswered) ready.add(wait.waiter);
       }
       if (done > 0) queue.splice(0, done);
     }
     let isAnyLate = false;
     for (const waiter of this.#all) {
-      if (waiter.isAnswered) continue;
+      if (waiter.isAnswered || ready.has(waiter)) continue;
       if (waiter.deadlineUs > nowUs) break;
-      this.#answerLate(waiter, 'the store did not take it within the time limit');
+      const isStored = waiter.partitionsLeft === 0;
+      const why = isStored
+        ? 'the log does not tell whether the store refused it'
+        : 'the store did not take it';
+      this.#answerLate(waiter, `${why} within the time limit`);
       isAnyLate = true;
     }
     this.#all = this.#all.filter((waiter) => !waiter.isAnswered);
@@ -127,6 +136,8 @@ export class StoreWaiters {
         this.#queues[partition] = queue.filter((wait) => !wait.waiter.isAnswered);
       }
     }
+    for (const waiter of this.#unsure.splice(0)) if (!waiter.isAnswered) ready.add(waiter);
+    if (ready.size > 0) await this.#answerAll([...ready]);
   }
 
   /** Answers everybody, from now on too, that the outcome in the store is unknown. */
@@ -139,33 +150,45 @@ export class StoreWaiters {
     for (const queue of this.#queues) queue.length = 0;
   }
 
-  async #answerStored(waiter: Waiter): Promise<void> {
-    waiter.isAnswered = true;
+  async #answerAll(waiters: readonly Waiter[]): Promise<void> {
+    try {
+      // A sink parks a refused record durably before it moves on, so this look-up cannot come too early.
+      const isAnyParked = (await this.#letters.deadLetterCount()) > 0;
+      await Promise.all(waiters.map((waiter) => this.#answerStored(waiter, isAnyParked)));
+    } catch (error) {
+      if (!(error instanceof EssError)) throw error;
+      this.#unsure.push(...waiters.filter((waiter) => !waiter.isAnswered));
+    }
+    this.#all = this.#all.filter((waiter) => !waiter.isAnswered);
+    this.#answers.flush();
+  }
+
+  async #answerStored(waiter: Waiter, isAnyParked: boolean): Promise<void> {
     const { request, offsets } = waiter;
-    // A sink parks a refused record durably before it moves on, so this look-up cannot come too early.
-    const isAnyParked = (await this.#letters.deadLetterCount()) > 0;
+    const isParked = isAnyParked ? await this.#areParked(request, offsets) : [];
+    // Its time may have been over meanwhile.
+    if (waiter.isAnswered) return;
+    waiter.isAnswered = true;
     if (request.kind === 'single') {
-      const offset = offsets[0] ?? -1;
-      if (isAnyParked && (await this.#letters.isParked(request.partition, offset))) {
+      if (isParked[0] === true) {
         this.#answerProblem(waiter, 'parked', 'the store refused the event; it is a dead letter now');
         return;
       }
-      const body = singleAnswer(request.id, 'store', request.partition, offset);
+      const body = singleAnswer(request.id, 'store', request.partition, offsets[0] ?? -1);
       this.#answers.send(request.slot, request.generation, 200, body);
       return;
     }
-    if (isAnyParked) await this.#dropParked(request, offsets);
+    failSome(request, (i) =>
+      isParked[i] === true ? { code: 'parked', message: 'the store refused the event' } : null,
+    );
     const { status, body } = batchAnswer(request);
     this.#answers.send(request.slot, request.generation, status, body, status === 503 ? 1 : 0);
   }
 
-  async #dropParked(batch: BatchRequest, offsets: readonly number[]): Promise<void> {
-    const isParked = await Promise.all(
-      batch.partitions.map((partition, i) => this.#letters.isParked(partition, offsets[i] ?? -1)),
-    );
-    failSome(batch, (i) =>
-      isParked[i] === true ? { code: 'parked', message: 'the store refused the event' } : null,
-    );
+  /** Of each event of a request. */
+  #areParked(request: SingleRequest | BatchRequest, offsets: readonly number[]): Promise<boolean[]> {
+    const partitions = request.kind === 'single' ? [request.partition] : request.partitions;
+    return Promise.all(partitions.map((partition, i) => this.#letters.isParked(partition, offsets[i] ?? -1)));
   }
 
   #answerLate(waiter: Waiter, why: string): void {

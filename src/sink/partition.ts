@@ -210,9 +210,20 @@ export class PartitionSink {
   async #start(position: LogPosition): Promise<void> {
     const { log, board, counters, limits, send, topic } = this.#parts;
     const { partition } = this;
-    const parts: RecoveryParts = { log, shard: this.#shard, topic, partition, send };
+    const onLedger: RecoveryParts['onLedger'] = (totals, state) => {
+      this.#assertOwned();
+      board.set(partition, 'rows', totals.rows);
+      board.set(partition, 'duplicates', totals.duplicates);
+      board.set(partition, 'parked', totals.parked);
+      board.set(partition, 'holes', totals.holes);
+      board.set(partition, 'ledger', totals.next);
+      board.set(partition, 'stored', totals.next);
+      board.raise(partition, 'end', state.end);
+      board.raise(partition, 'start', state.start);
+    };
+    const parts: RecoveryParts = { log, shard: this.#shard, topic, partition, send, onLedger };
     const recovery = await recover(parts, position);
-    const { resume, totals, state } = recovery;
+    const { resume } = recovery;
     await reload(parts, recovery, this.#identities, limits.retryWindowMs + windowSlackMs, this.#patience);
     this.#assertOwned();
     if (recovery.forcedLast >= 0) counters.add('intents_replayed');
@@ -221,18 +232,11 @@ export class PartitionSink {
     this.#range.reset(resume);
     this.#done = resume;
     this.#committed = Math.max(0, position.offset);
-    // A pending intent stays as it is until its range is stored: it is what the next start goes by.
-    this.#isCompleted = this.#forcedLast >= 0 || (this.#committed >= resume && position.metadata === '');
+    // A pending intent stays as it is until its range is stored: it is what the next start goes by. A position that is
+    // ahead of the ledger is moved back even if nothing follows: else what lies between would look consumed.
+    this.#isCompleted = this.#forcedLast >= 0 || (this.#committed === resume && position.metadata === '');
     this.#doneAtMs = Date.now();
-    board.set(partition, 'rows', totals.rows);
-    board.set(partition, 'duplicates', totals.duplicates);
-    board.set(partition, 'parked', totals.parked);
-    board.set(partition, 'holes', totals.holes);
-    board.set(partition, 'ledger', resume);
-    board.set(partition, 'stored', resume);
     board.raise(partition, 'committed', Math.min(this.#committed, resume));
-    board.raise(partition, 'end', state.end);
-    board.raise(partition, 'start', state.start);
     this.#setCondition(null);
     this.#isOpen = true;
     this.#parts.onProgress();
@@ -409,9 +413,11 @@ export class PartitionSink {
     let rows = range.block.rows;
     const token = blockToken(this.#epoch, this.#parts.topic, partition, first, last);
     const storeTimeMs = Date.now();
+    // Without rows too: the ledger row may still be on its way when another owner takes over, who must not cut the
+    // range elsewhere then.
+    if (landedRows === 0) await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last }));
     if (landedRows > 0) rows = landedRows;
     else if (rows > 0) {
-      await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last }));
       faultPoint('sink.after_intent');
       const end = await this.#insert(range, token, storeTimeMs);
       faultPoint('sink.after_insert');

@@ -20,7 +20,6 @@ export interface Recovery {
   readonly forcedLast: number;
   /** Rows of that range that are in the store already; 0 if it has to be sent. */
   readonly landedRows: number;
-  readonly totals: LedgerTotals;
   readonly state: PartitionState;
 }
 
@@ -30,6 +29,8 @@ export interface RecoveryParts {
   readonly topic: string;
   readonly partition: number;
   readonly send: Send;
+  /** Hears what the ledger and the log say before anything is decided, also where the partition cannot go on then. */
+  readonly onLedger: (totals: LedgerTotals, state: PartitionState) => void;
 }
 
 /**
@@ -37,7 +38,7 @@ export interface RecoveryParts {
  * where records are gone that the ledger does not cover: a person must look, and nothing is stepped over.
  */
 export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
-  const { log, shard, topic, partition, send } = parts;
+  const { log, shard, topic, partition, send, onLedger } = parts;
   const { store, ledger } = shard;
   const { epoch } = log;
   const say = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void =>
@@ -60,6 +61,7 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     );
     totals = await readLedger(store, epoch, partition);
   }
+  onLedger(totals, state);
   if (totals.covered !== totals.next) {
     say('error', 'the ledger has a gap or an overlap', { covered: totals.covered, next: totals.next });
   }
@@ -84,7 +86,7 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     const fields = { committed: position.offset, ledger: resume };
     say('warn', 'position is ahead of the ledger: going on from the ledger', fields);
   }
-  return { resume, forcedLast, landedRows: landed.count, totals, state };
+  return { resume, forcedLast, landedRows: landed.count, state };
 }
 
 /** How often a record that has to be fetched first is looked for, ms. */

@@ -29,6 +29,8 @@ export interface RigOptions {
   readonly brokers?: number;
   /** Added to every broker's server.properties. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** The brokers listen for this user, too (`kafka.listeners.sasl`). */
+  readonly sasl?: { readonly username: string; readonly password: string };
 }
 
 export type Flags = Readonly<Record<string, string | number>>;
@@ -45,9 +47,13 @@ export class ClusterRig {
   }
 
   static async start(options: RigOptions = {}): Promise<ClusterRig> {
-    const { shards = 2, replicas = 2, brokers = 3, properties = {} } = options;
+    const { shards = 2, replicas = 2, brokers = 3, properties = {}, sasl } = options;
     const nodes: ClickHouseNode[] = [];
-    const starting = KafkaCluster.start({ nodes: brokers, properties });
+    const starting = KafkaCluster.start({
+      nodes: brokers,
+      properties,
+      ...(sasl === undefined ? {} : { sasl }),
+    });
     try {
       for (let shard = 0; shard < shards; shard += 1) {
         nodes.push(

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Journal, poison } from '../crash/journal.ts';
-import { load, sendOne } from '../crash/load.ts';
+import { load, sendBatch } from '../crash/load.ts';
 import { between, seededRandom, testSeed } from '../crash/random.ts';
 import type { Fault } from '../support/clickhouse_node.ts';
 import type { EssProcess } from '../support/ess_process.ts';
@@ -46,6 +46,8 @@ describe('sinks of a cluster', needsKafka(), () => {
   /** Of faults alone: how many numbers the clients draw depends on the machine. */
   const chance = seededRandom(seed + 1);
   let rig: ClusterRig;
+  /** Of the scenario that runs. */
+  let traffic: Traffic | undefined;
 
   before(async () => {
     rig = await ClusterRig.start();
@@ -57,6 +59,7 @@ describe('sinks of a cluster', needsKafka(), () => {
     try {
       await work(scope);
     } finally {
+      traffic?.stop();
       await scope.end();
       await breakInserts('none');
     }
@@ -76,7 +79,7 @@ describe('sinks of a cluster', needsKafka(), () => {
         scope.start('sink'),
         scope.start('sink'),
       ]);
-      const traffic = new Traffic('kills', () => ingest);
+      traffic = new Traffic('kills', () => ingest);
       for (let round = isLong ? 24 : 6; round > 0; round -= 1) {
         await sleep(between(chance, 100, 2000));
         // The first rounds take each in turn, the others any.
@@ -100,10 +103,11 @@ describe('sinks of a cluster', needsKafka(), () => {
         await store.close();
       }
       const [ingest, steady] = await Promise.all([scope.start('ingest'), scope.start('sink')]);
-      const traffic = new Traffic('windows', () => ingest, 0.01);
+      traffic = new Traffic('windows', () => ingest, 0.02);
       const points = ['sink.after_intent', 'sink.after_insert', 'sink.after_ledger', 'sink.after_park'];
       for (const point of isLong ? [...points, ...points, ...points] : points) {
-        await dieAt(scope, `${point}:${between(chance, 1, 6)}`);
+        // Few events are parked.
+        await dieAt(scope, `${point}:${between(chance, 1, point === 'sink.after_park' ? 2 : 6)}`);
       }
       // A block that landed, and whose answer nobody got: what died is not the one who looks for it.
       const unlucky = await scope.start('sink');
@@ -128,7 +132,7 @@ describe('sinks of a cluster', needsKafka(), () => {
         scope.start('sink'),
         scope.start('sink'),
       ]);
-      const traffic = new Traffic('sleep', () => ingest);
+      traffic = new Traffic('sleep', () => ingest);
       await untilOwning(sleeper);
       await untilOwning(other);
       // Once with nothing special, once with blocks on their way that land only when others have long gone on.
@@ -161,7 +165,7 @@ describe('sinks of a cluster', needsKafka(), () => {
       const patient = { flags: { 'kafka-session-timeout-ms': 60_000 } };
       const ingest = await scope.start('ingest');
       const stayers = [await scope.start('sink', patient), await scope.start('sink', patient)];
-      const traffic = new Traffic('guests', () => ingest);
+      traffic = new Traffic('guests', () => ingest);
       for (const stayer of stayers) await untilOwning(stayer);
       const threads = Number(flags['sinks']);
       for (let visit = isLong ? 6 : 2; visit > 0; visit -= 1) {
@@ -187,7 +191,7 @@ describe('sinks of a cluster', needsKafka(), () => {
   test('in two whole processes, one of which is killed, go on in the other', () =>
     withScope(async (scope) => {
       let [mortal, witness] = await Promise.all([scope.start('all'), scope.start('all')]);
-      const traffic = new Traffic(
+      traffic = new Traffic(
         'twins',
         () => mortal,
         0,
@@ -226,20 +230,22 @@ describe('sinks of a cluster', needsKafka(), () => {
       }
     }
 
+    stop(): void {
+      this.#isOver = true;
+    }
+
     /** Ends the load, and sends again what nobody knows about, as a client would, until it is known. */
     async settle(): Promise<void> {
-      this.#isOver = true;
+      this.stop();
       await this.#running;
       const ess = this.#fronts[0]?.();
       assert.ok(ess !== undefined);
       const isOpen = ({ outcomes }: { outcomes: ReadonlySet<string> }): boolean =>
         outcomes.has('unknown') && !outcomes.has('promised') && !outcomes.has('parked');
       const untilMs = Date.now() + patienceMs;
-      for (const event of this.journal.events.filter(isOpen)) {
-        while (isOpen(event)) {
-          assert.ok(Date.now() < untilMs, `${event.id} is never answered`);
-          await sendOne(ess, event, '?ack=log');
-        }
+      for (let open = this.journal.events.filter(isOpen); open.length > 0; open = open.filter(isOpen)) {
+        assert.ok(Date.now() < untilMs, `${open.length} events are never answered`);
+        await sendBatch(ess, open.slice(0, 500), '?ack=log');
       }
       const promised = this.journal.events.filter((event) => event.isPromised).length;
       assert.ok(promised > 500, `only ${promised} events were answered 200`);
@@ -268,7 +274,9 @@ describe('sinks of a cluster', needsKafka(), () => {
       if (String(error).includes('SIGKILL')) return;
       throw error;
     }
-    assert.equal(await ess.ended(), 'SIGKILL');
+    for (const untilMs = Date.now() + patienceMs; ess.isRunning && Date.now() < untilMs; )
+      await sleep(pollMs);
+    assert.equal(await ess.end('SIGTERM'), 'SIGKILL', `it never came to ${fault}`);
   }
 });
 

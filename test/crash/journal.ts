@@ -174,7 +174,7 @@ export class Journal {
       if (event === undefined) continue;
       const path = `/events/${encodeURIComponent(event.id)}?source=${encodeURIComponent(event.source)}`;
       const found = await ess.getJson<{ id: string; source: string; event: unknown }>(path);
-      assert.deepEqual(found.event, JSON.parse(event.json));
+      assert.deepEqual(found.event, JSON.parse(event.json), JSON.stringify(found));
     }
     const seen = new Set<string>();
     let next: string | null = '/events/?limit=10000';

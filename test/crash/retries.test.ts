@@ -78,7 +78,12 @@ test('copies in one range are one event, also where the range is cut at the mont
       { ...second, ingestMs: midnight + 1 },
     ]);
     await drain(await rig.startSink(), 4);
-    assert.deepEqual(await auditLedger(rig.store, rig.epoch, [4]), { rows: 1, duplicates: 3, parked: 0, holes: 0 });
+    assert.deepEqual(await auditLedger(rig.store, rig.epoch, [4]), {
+      rows: 1,
+      duplicates: 3,
+      parked: 0,
+      holes: 0,
+    });
     assert.deepEqual(await bodiesOf(rig, 'x'), [first.body]);
   }));
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { EssError } from '../../src/errors.ts';
 import type { BatchRequest, SingleRequest } from '../../src/ingest/requests.ts';
 import { StoreWaiters } from '../../src/ingest/store_waiters.ts';
 import type { DeadLetterReader } from '../../src/log/log.ts';
@@ -9,6 +10,11 @@ import { createBoard, PartitionBoard } from '../../src/stats/board.ts';
 import { AnswerBox } from './answer_box.ts';
 
 const partitions = 3;
+
+interface Outcome {
+  readonly resolve: (count: number) => void;
+  readonly reject: (error: EssError) => void;
+}
 
 /** Dead letters at these places, as partition:offset. */
 function lettersAt(places: readonly string[]): DeadLetterReader {
@@ -173,6 +179,47 @@ describe('requests that wait for the store', () => {
       [bodyOf(3)['accepted'], bodyOf(3)['rejected'], bodyOf(3)['ids']],
       [2, 1, ['id-3-0', null, 'id-3-2']],
     );
+  });
+
+  test('a log that does not tell of its dead letters holds up nobody, and is asked again', async () => {
+    const board = new PartitionBoard(createBoard(partitions));
+    const box = new AnswerBox(1 << 20);
+    const counts: Outcome[] = [];
+    const letters: DeadLetterReader = {
+      ...lettersAt([]),
+      deadLetterCount: () => {
+        return new Promise((resolve, reject) => {
+          counts.push({ resolve, reject });
+        });
+      },
+    };
+    const waiters = new StoreWaiters(partitions, board, box.answers, letters, 1000);
+    const told = (): number[][] => {
+      box.answers.flush();
+      return box.take().map(({ slot, status }) => [slot, status]);
+    };
+    waiters.add(singleOf(1, 0), [0], 100);
+    waiters.add(batchOf(2, [0, 1]), [1, 0], 200);
+    board.set(0, 'stored', 2);
+    board.set(1, 'stored', 1);
+    const first = waiters.settle(0);
+    waiters.add(singleOf(3, 2), [0], 300);
+    board.set(2, 'stored', 1);
+    const second = waiters.settle(50);
+    assert.deepEqual(told(), []);
+    // Stored, but perhaps as a dead letter: at its deadline that is still not known.
+    const third = waiters.settle(150);
+    assert.deepEqual(told(), [[1, 503]]);
+    counts[0]?.reject(new EssError('log_unavailable', 'no broker answers'));
+    counts[1]?.resolve(0);
+    await Promise.all([first, second, third]);
+    assert.deepEqual(told(), [[3, 200]]);
+    assert.equal(waiters.count, 1);
+    const fourth = waiters.settle(160);
+    counts[2]?.resolve(0);
+    await fourth;
+    assert.deepEqual(told(), [[2, 200]]);
+    assert.equal(waiters.count, 0);
   });
 
   test('a late single event says where it is, a late batch lists its events, and both say when to come back', async () => {

@@ -124,7 +124,11 @@ export async function auditEarlier(stores: readonly Store[], epoch: string): Pro
     }
     const nexts = new Map<number, number>();
     for (const { partition, first, last, rows } of await ledgerOf(store, epoch)) {
-      assert.equal(first, nexts.get(partition) ?? 0, `the ledger of ${partition} has neither gap nor overlap`);
+      assert.equal(
+        first,
+        nexts.get(partition) ?? 0,
+        `the ledger of ${partition} has neither gap nor overlap`,
+      );
       assert.equal(takeRange(offsets.get(partition) ?? new Set(), first, last), rows);
       nexts.set(partition, last + 1);
     }

@@ -372,8 +372,9 @@ class KafkaAppender implements LogAppender {
     return partitions.map((partition) => {
       const position = committed[partition] ?? 0;
       const known = found.get(partition) ?? this.#states[partition];
-      const end = Math.max(known?.end ?? 0, this.#ends[partition] ?? 0, position);
-      const state = { start: known?.start ?? 0, end, bytes: 0, committed: position };
+      // A position says nothing of the end: it may have been moved by hand.
+      const end = Math.max(known?.end ?? position, this.#ends[partition] ?? 0);
+      const state = { start: known?.start ?? 0, end, bytes: 0, committed: Math.min(position, end) };
       this.#states[partition] = state;
       return state;
     });
@@ -798,6 +799,8 @@ class KafkaAppender implements LogAppender {
 
   #take(view: TopicView): void {
     const { topic } = this.#target;
+    // Fewer partitions are an old answer: their number only ever grows.
+    if (view.topicId === this.epoch && view.partitions.length < this.partitions) return;
     if (view.topicId !== this.epoch) this.#changed = `topic ${topic} was made anew`;
     else if (view.partitions.length !== this.partitions)
       this.#changed = `topic ${topic} has ${view.partitions.length} partitions now, it had ${this.partitions}`;

@@ -508,6 +508,8 @@ export class KafkaClient implements LinkOwner {
   readonly #addresses = new Map<number, string>();
   readonly #views = new Map<string, Remembered>();
   readonly #asking = new Map<string, Promise<TopicView>>();
+  /** By topic: the latest that is known of each partition, which `forget` leaves alone. */
+  readonly #latest = new Map<string, Pick<TopicView, 'topicId' | 'partitions'>>();
   /** What `close` has to reject. */
   readonly #waiting = new Set<() => void>();
   #lastAnswering: Link | null = null;
@@ -678,10 +680,18 @@ export class KafkaClient implements LinkOwner {
         protocolCode: found.errorCode,
       });
     }
-    const partitions = [...found.partitions].sort((a, b) => a.partition - b.partition);
-    if (partitions.some(({ partition }, index) => partition !== index))
+    const told = [...found.partitions].sort((a, b) => a.partition - b.partition);
+    if (told.some(({ partition }, index) => partition !== index))
       throw new KafkaError('protocol', true, `topic ${topic}: its partitions are not numbered without gaps`);
     const { brokers, controllerId } = answer;
+    const latest = this.#latest.get(topic);
+    const known = latest?.topicId === found.topicId ? latest.partitions : [];
+    // A broker that stood still tells of leaders of before, and who has heard of a later one does not believe it.
+    const partitions = told.map((view, i): PartitionView => {
+      const before = known[i];
+      return before !== undefined && before.leaderEpoch > view.leaderEpoch ? before : view;
+    });
+    this.#latest.set(topic, { topicId: found.topicId, partitions });
     const view: TopicView = { topicId: found.topicId, brokers, controllerId, partitions };
     this.#views.set(topic, { view, atMs: performance.now() });
     return view;

@@ -2,7 +2,8 @@
 // never waits behind a commit that waits for replicas, nor a departure behind a join. Runs on sink threads. It repeats
 // nothing; a request that fails for want of a coordinator makes the next one look for it anew.
 
-import type { KafkaClient } from './client.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type KafkaClient, KafkaError } from './client.ts';
 import {
   type CommittedPosition,
   commitCall,
@@ -76,14 +77,13 @@ export class KafkaCoordinator implements Coordinator {
     const { group, sessionTimeoutMs } = this.#options;
     const rebalanceTimeoutMs = this.#rebalanceTimeoutMs;
     const call = joinCall({ group, sessionTimeoutMs, rebalanceTimeoutMs, memberId, protocol, subscription });
-    return this.#ask(this.#members, call, rebalanceTimeoutMs + joinMarginMs, (answer) => answer.errorCode);
+    return this.#askPatiently(call, (answer) => answer.errorCode);
   }
 
   sync(membership: Membership, assignments: ReadonlyMap<string, Buffer>): Promise<SyncAnswer> {
     // The followers' answer waits for the leader.
-    const timeoutMs = this.#rebalanceTimeoutMs + joinMarginMs;
     const call = syncCall(this.#options.group, membership, assignments);
-    return this.#ask(this.#members, call, timeoutMs, (answer) => answer.errorCode);
+    return this.#askPatiently(call, (answer) => answer.errorCode);
   }
 
   heartbeat(membership: Membership): Promise<number> {
@@ -117,11 +117,53 @@ export class KafkaCoordinator implements Coordinator {
     codeOf: (answer: T) => number,
   ): Promise<T> {
     const deadlineMs = performance.now() + timeoutMs;
-    const findTimeoutMs = Math.min(timeoutMs, this.#requestTimeoutMs);
-    const node = this.#node ?? (await client.coordinator(this.#options.group, findTimeoutMs));
-    this.#node = node;
+    const node = await this.#find(client, Math.min(timeoutMs, this.#requestTimeoutMs));
+    return this.#askNode(node, client, call, deadlineMs - performance.now(), codeOf);
+  }
+
+  /**
+   * For requests whose answers wait for other members. A coordinator that hangs would be given as long, so it is looked
+   * meanwhile whether the group has got another one.
+   */
+  async #askPatiently<T>(call: WireCall<T>, codeOf: (answer: T) => number): Promise<T> {
+    const node = await this.#find(this.#members, this.#requestTimeoutMs);
+    const timeoutMs = this.#rebalanceTimeoutMs + joinMarginMs;
+    const answered = new AbortController();
     try {
-      const answer = await client.send(node, call, deadlineMs - performance.now());
+      const answer = this.#askNode(node, this.#members, call, timeoutMs, codeOf);
+      return await Promise.race([answer, this.#untilReplaced(node, answered.signal)]);
+    } finally {
+      answered.abort();
+    }
+  }
+
+  /** Rejects once another broker coordinates the group, or when that is no longer wanted. */
+  async #untilReplaced(node: number, signal: AbortSignal): Promise<never> {
+    for (;;) {
+      await sleep(this.#requestTimeoutMs, undefined, { signal });
+      const found = await this.#members
+        .coordinator(this.#options.group, this.#requestTimeoutMs)
+        .catch(() => node);
+      if (found === node) continue;
+      this.#forget(node);
+      throw new KafkaError('unreachable', true, `broker ${found} coordinates the group now, and not ${node}`);
+    }
+  }
+
+  async #find(client: KafkaClient, timeoutMs: number): Promise<number> {
+    this.#node ??= await client.coordinator(this.#options.group, timeoutMs);
+    return this.#node;
+  }
+
+  async #askNode<T>(
+    node: number,
+    client: KafkaClient,
+    call: WireCall<T>,
+    timeoutMs: number,
+    codeOf: (answer: T) => number,
+  ): Promise<T> {
+    try {
+      const answer = await client.send(node, call, timeoutMs);
       if (isMoved(codeOf(answer))) this.#forget(node);
       return answer;
     } catch (error) {

@@ -54,6 +54,11 @@ const requestTimeoutMs = 5_000;
 const lookEveryMs = 1_000;
 /** A topic that is not there for this long is gone, ms: brokers that have just started may not know it yet. */
 const goneAfterMs = 10_000;
+/**
+ * A leader that knows of less than was fetched may be one of before that has not noticed: only after it, or whoever else
+ * leads, has said so for this long, records are gone. Ms.
+ */
+const beyondAfterMs = 10_000;
 /** Pause after a failure, ms: doubled by each one in a row up to the bound, varied by a fifth. */
 const pauseFirstMs = 50;
 const pauseMaxMs = 1_000;
@@ -93,6 +98,8 @@ class Feed {
   failures = 0;
   /** Not before this, by the monotonic clock, ms. */
   notBeforeMs = 0;
+  /** Since when leaders say that the position is past their end, by the monotonic clock, ms; 0 while they do not. */
+  beyondSinceMs = 0;
   /** Size of a batch that did not fit the last answer, bytes; 0 if there was none. */
   wantedBytes = 0;
   bounds: Bounds | null = null;
@@ -114,6 +121,7 @@ class Feed {
     this.fetchAt = offset;
     this.fetched.length = 0;
     this.gap = null;
+    this.beyondSinceMs = 0;
     this.wantedBytes = 0;
     this.turn += 1;
   }
@@ -385,6 +393,7 @@ export class Fetcher {
         continue;
       }
       feed.failures = 0;
+      feed.beyondSinceMs = 0;
       feed.bounds = { start: part.logStartOffset, end: part.lastStableOffset };
       if (this.#keep(feed, part)) hasNews = true;
     }
@@ -424,9 +433,18 @@ export class Fetcher {
       this.#client.forget();
       const bounds = (await this.list([partition])).get(partition);
       if (bounds === undefined || feed.turn !== turn) return;
-      feed.bounds = bounds;
       // A leader that was just elected may have said so too early.
-      if (fetchAt >= bounds.start && fetchAt <= bounds.end) return;
+      if (fetchAt >= bounds.start && fetchAt <= bounds.end) {
+        feed.beyondSinceMs = 0;
+        feed.bounds = bounds;
+        return;
+      }
+      if (fetchAt > bounds.end) {
+        const nowMs = performance.now();
+        if (feed.beyondSinceMs === 0) feed.beyondSinceMs = nowMs;
+        if (nowMs - feed.beyondSinceMs < beyondAfterMs) return;
+      }
+      feed.bounds = bounds;
       feed.gap =
         fetchAt < bounds.start
           ? `gap: partition ${partition} holds offsets ${bounds.start} to ${bounds.end}: ${fetchAt} to ${bounds.start - 1} are gone`

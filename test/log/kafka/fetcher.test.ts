@@ -566,6 +566,25 @@ describe('the fetcher', () => {
     rig.fetcher.close();
   });
 
+  it('does not believe a leader that knows of less than was fetched, as one of before does', async () => {
+    const leader = new MadeUpLeader(1, 1);
+    leader.append(0, ['a']);
+    const before = [...(leader.batches[0] ?? [])];
+    leader.append(0, ['b', 'c']);
+    const all = [...(leader.batches[0] ?? [])];
+    const rig = rigOf(leader);
+    rig.fetcher.add(0, 0);
+    await readUpTo(rig.fetcher, 0, 0, 3);
+    leader.batches[0] = before;
+    const { fetches } = leader;
+    await until(() => leader.fetches > fetches + 3);
+    leader.batches[0] = all;
+    leader.append(0, ['d']);
+    const { ids } = await readUpTo(rig.fetcher, 0, 3, 4);
+    assert.deepEqual([...ids.values()], ['d']);
+    rig.fetcher.close();
+  });
+
   it('gives nothing of a partition that was taken away, not even what was under way', async () => {
     const leader = new MadeUpLeader(1, 1);
     leader.append(0, ['a']);
