@@ -581,7 +581,8 @@ export class PartitionSink {
   // ---- helpers --------------------------------------------------------------------------------------------------
 
   #setCondition(text: string | null): void {
-    if (text === this.#condition) return;
+    // What a step under way still meets is no trouble of a partition that somebody else owns, who would not end it.
+    if (text === this.#condition || (this.#isRevoked && text !== null)) return;
     this.#condition = text;
     this.#parts.send({ type: 'condition', key: `partition-${this.partition}`, text });
   }

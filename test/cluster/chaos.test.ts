@@ -76,8 +76,9 @@ describe('everything at once', needsKafka(), () => {
       );
       world.say('all', 'repair');
       await world.repair();
+      world.say('all', 'repaired');
       await traffic.settle();
-      world.say('all', `${traffic.journal.events.length} events were sent`);
+      world.say('all', `${traffic.journal.events.length} events were sent, and are known`);
       await scope.hold(traffic.journal, patienceMs);
       await world.untilWell();
       const [reader] = world.ingests;
@@ -400,6 +401,7 @@ class Traffic {
     const isOpen = ({ outcomes }: { readonly outcomes: ReadonlySet<string> }): boolean =>
       outcomes.has('unknown') && !outcomes.has('promised') && !outcomes.has('parked');
     const open = this.journal.events.filter(isOpen);
+    this.#world.say('all', `${open.length} of ${this.journal.events.length} events are sent again`);
     const client = async (): Promise<void> => {
       for (let event = open.pop(); event !== undefined; event = open.pop()) {
         while (isOpen(event)) {

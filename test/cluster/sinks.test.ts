@@ -80,9 +80,9 @@ describe('sinks of a cluster', needsKafka(), () => {
         scope.start('sink'),
       ]);
       traffic = new Traffic('kills', () => ingest);
-      for (let round = isLong ? 24 : 6; round > 0; round -= 1) {
+      for (let round = isLong ? 24 : 4; round > 0; round -= 1) {
         await sleep(between(chance, 100, 2000));
-        // The first rounds take each in turn, the others any.
+        // The last rounds take each in turn, those before them any.
         const victim = round <= 3 ? round : between(chance, 1, 3);
         const dying = victim === 1 ? ingest : victim === 2 ? one : two;
         assert.equal(await dying.end('SIGKILL'), 'SIGKILL');
@@ -91,7 +91,6 @@ describe('sinks of a cluster', needsKafka(), () => {
         else two = await scope.start('sink');
       }
       await finish(scope, traffic, [ingest, one, two]);
-      await traffic.journal.checkReads(ingest);
     }));
 
   test('killed between any two steps of a range are taken over without a trace', () =>
@@ -103,7 +102,7 @@ describe('sinks of a cluster', needsKafka(), () => {
         await store.close();
       }
       const [ingest, steady] = await Promise.all([scope.start('ingest'), scope.start('sink')]);
-      traffic = new Traffic('windows', () => ingest, 0.02);
+      traffic = new Traffic('windows', () => ingest, 0.005);
       const points = ['sink.after_intent', 'sink.after_insert', 'sink.after_ledger', 'sink.after_park'];
       for (const point of isLong ? [...points, ...points, ...points] : points) {
         // Few events are parked.
@@ -119,10 +118,10 @@ describe('sinks of a cluster', needsKafka(), () => {
       await breakInserts('none');
       const heirs = [await scope.start('sink'), await scope.start('sink')];
       await finish(scope, traffic, [ingest, ...heirs]);
-      const output = outputOf(scope);
+      const output = outputOf(scope.processes);
       assert.match(output, /sending a pending range again/, 'a range was sent again after sink.after_intent');
-      assert.match(output, /completing a stored range/, 'a range was found after sink.after_insert');
       assert.match(output, /parked events/);
+      assert.match(outputOf(heirs), /completing a stored range/, 'a block was found whose answer was lost');
     }));
 
   test('stopped beyond their session change nothing when they go on, notice it, and join again', () =>
@@ -139,7 +138,7 @@ describe('sinks of a cluster', needsKafka(), () => {
       for (const isLate of [false, true]) {
         await sleep(between(chance, 0, 1000));
         if (isLate) {
-          for (const node of rig.nodes) await node.setFault(0, { delay: 12_000 }, 4);
+          for (const node of rig.nodes) await node.setFault(0, { delay: 12_000 }, 8);
           await sleep(between(chance, 200, 1000));
         }
         const before = await statsOf(sleeper);
@@ -168,7 +167,7 @@ describe('sinks of a cluster', needsKafka(), () => {
       traffic = new Traffic('guests', () => ingest);
       for (const stayer of stayers) await untilOwning(stayer);
       const threads = Number(flags['sinks']);
-      for (let visit = isLong ? 6 : 2; visit > 0; visit -= 1) {
+      for (let visit = isLong ? 6 : 1; visit > 0; visit -= 1) {
         const calm = await rebalancesOf(stayers);
         const guest = await scope.start('sink', patient);
         await untilOwning(guest);
@@ -204,7 +203,6 @@ describe('sinks of a cluster', needsKafka(), () => {
         mortal = await scope.start('all');
       }
       await finish(scope, traffic, [mortal, witness]);
-      await traffic.journal.checkReads(witness);
       for (const ess of [mortal, witness]) assert.equal(await ess.end('SIGTERM'), 0);
     }));
 
@@ -262,6 +260,8 @@ describe('sinks of a cluster', needsKafka(), () => {
       });
       for (const { name, restarts } of threads) assert.equal(restarts, 0, `${name} died`);
     }
+    const complaints = /.*(a worker thread died|a gap or an overlap|"text":"[^"]*halted).*/;
+    assert.doesNotMatch(outputOf(scope.processes), complaints);
   }
 
   /** Starts a sink that kills itself at this point, and waits for it. */
@@ -329,6 +329,6 @@ function countOf(ess: EssProcess, text: string): number {
   return ess.output.join('').split(text).length - 1;
 }
 
-function outputOf({ processes }: Scope): string {
+function outputOf(processes: readonly EssProcess[]): string {
   return processes.map(({ output }) => output.join('')).join('');
 }

@@ -101,6 +101,39 @@ test('after an answer that got lost the same range is sent again under the same 
   });
 });
 
+test('a ledger row that comes only after another owner has gone on covers what that one wrote, also without rows', async () => {
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let isHeld = false;
+  const options: RigOptions = {
+    beforeInsert: async (insert) => {
+      if (!isHeld || insert.table !== 'ledger') return;
+      isHeld = false;
+      await held;
+    },
+  };
+  await withRig(options, async (rig) => {
+    await rig.append(events(5));
+    const late = await rig.startSink();
+    await drain(late, 5);
+    // Copies: a range without rows.
+    await rig.append(events(5));
+    isHeld = true;
+    while (late.next < 10) late.read(1024 * 1024);
+    const storing = late.store();
+    await until(() => !isHeld);
+    late.revoke();
+    await rig.append(events(3));
+    await drain(await rig.startSink(), 13);
+    release();
+    await storing;
+    const totals = await auditLedger(rig.store, rig.epoch, [13]);
+    assert.deepEqual(totals, { rows: 5, duplicates: 8, parked: 0, holes: 0 });
+  });
+});
+
 test('a sink that stops while the store refuses never stores what comes after the refused range', async () => {
   let isDown = true;
   const options: RigOptions = {
