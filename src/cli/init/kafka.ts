@@ -35,6 +35,8 @@ const requestTimeoutMs = 5_000;
 /** The controller may take so long for a change, and the brokers so long to hear of it, ms. */
 const changeTimeoutMs = 30_000;
 const changePollMs = 200;
+/** A topic that was made a moment ago is known to one broker after the other: missing for so long, it is missing, ms. */
+const missingAfterMs = 3_000;
 
 /** Kafka's number for a topic in AlterConfigs. */
 const topicResource = 2;
@@ -114,9 +116,9 @@ function notReady(detail: string): EssError {
 
 async function topicStep(work: Work, name: string, isCompacted: boolean): Promise<Step> {
   const part = `kafka topic ${name}`;
-  const { client, config, mode, patience } = work;
+  const { client, config, mode } = work;
   try {
-    const found = await patience.until(part, () => readTopic(client, name));
+    const found = await findTopic(work, part, name);
     if (found === null) return await missingStep(work, part, madeTopic(config, name, isCompacted));
     const wanted = wantedTopic(work, found, isCompacted);
     const differences = compareTopic(found, wanted);
@@ -136,6 +138,28 @@ async function topicStep(work: Work, name: string, isCompacted: boolean): Promis
     return stepOf(part, findingsOf(work, left, wanted), otherwise, details.join('; '));
   } catch (error) {
     return { part, state: 'unreachable', detail: reasonOf(error), findings: [] };
+  }
+}
+
+/** The topic, or null if there is none. Where nothing may be made, it is asked for again before that is believed. */
+async function findTopic(
+  { client, mode, patience }: Work,
+  part: string,
+  name: string,
+): Promise<TopicFound | null> {
+  const believedAtMs = performance.now() + missingAfterMs;
+  let isMissing = false;
+  try {
+    return await patience.until(part, async () => {
+      const found = await readTopic(client, name);
+      isMissing = found === null;
+      if (isMissing && mode === 'check' && performance.now() < believedAtMs)
+        throw notReady(`no broker knows topic ${name}`);
+      return found;
+    });
+  } catch (error) {
+    if (isMissing) return null;
+    throw error;
   }
 }
 
