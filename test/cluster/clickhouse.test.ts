@@ -285,12 +285,13 @@ describe('with ClickHouse in trouble', { ...needsKafka(), concurrency: 2 }, () =
     const scope = await rig.scope({ ...flags, ...more }, nodes);
     try {
       await work(scope);
+    } catch (error) {
+      for (const { output } of scope.processes) console.error(output.slice(-30).join(''));
+      throw error;
     } finally {
-      for (const node of scope.nodes) {
-        node.resume();
-        for (const replica of bothReplicas) await node.setFault(replica, 'none');
-      }
       await scope.end();
+      // Ends every fault, and starts a node that a test that failed has left dead.
+      for (const node of scope.nodes) await node.restart();
     }
   }
 
