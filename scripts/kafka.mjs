@@ -174,7 +174,8 @@ function format(home, scratch) {
     'kafka.tools.StorageTool',
     'format',
     '--cluster-id',
-    randomBytes(16).toString('base64url'),
+    // A first character of its own: one of them in 64 would be a dash, and the id be taken for an option.
+    `e${randomBytes(16).toString('base64url').slice(1)}`,
     '--config',
     writeProperties(scratch, [1, 2]),
   ]);

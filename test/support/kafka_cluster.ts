@@ -503,7 +503,8 @@ export class KafkaCluster {
       '-cp',
       classPath,
     ];
-    const clusterId = randomBytes(16).toString('base64url');
+    // A first character of its own: one of them in 64 would be a dash, and StorageTool take the id for an option.
+    const clusterId = `e${randomBytes(16).toString('base64url').slice(1)}`;
     const nodes = indexes.map((index) => {
       const data = join(folder, `node${index}`);
       mkdirSync(data);
