@@ -13,6 +13,7 @@ import { createDoorbell } from '../ring/doorbell.ts';
 import { createRing } from '../ring/layout.ts';
 import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
+import { tokenKnownMs } from '../sink/token_window.ts';
 import { createBoard, PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import { type Store, type StoreLayout, shardOf } from '../store/store.ts';
@@ -212,6 +213,13 @@ export class Session {
         insertsPerSecond: config.sinkInsertsPerSecond / count,
         retryWindowMs: config.retryWindowMs,
         identitiesMax: Math.max(1024, Math.floor(config.identitiesMax / this.log.partitions)),
+        tokenKnownMs: tokenKnownMs({
+          partitions,
+          shards: layout.shards.length,
+          insertsPerSecond: config.sinkInsertsPerSecond,
+          batchRowsMax: config.sinkBatchRowsMax,
+          batchBytesMax: config.sinkBatchBytesMax,
+        }),
       },
       topic: config.kafkaTopic,
       doorbell,

@@ -20,6 +20,8 @@ export interface Recovery {
   readonly forcedLast: number;
   /** Rows of that range that are in the store already; 0 if it has to be sent. */
   readonly landedRows: number;
+  /** When its rows began to be looked for, epoch ms: what was not there can only have landed since. */
+  readonly lookedMs: number;
   readonly state: PartitionState;
 }
 
@@ -74,6 +76,7 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     );
   }
   const isPending = intent !== 'none' && intent.epoch === epoch && intent.first === resume;
+  const lookedMs = Date.now();
   const landed = await findLanded(store, epoch, partition, resume, Number.MAX_SAFE_INTEGER);
   let forcedLast = -1;
   if (landed.count > 0) forcedLast = isPending ? Math.max(intent.last, landed.last) : landed.last;
@@ -86,7 +89,7 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     const fields = { committed: position.offset, ledger: resume };
     say('warn', 'position is ahead of the ledger: going on from the ledger', fields);
   }
-  return { resume, forcedLast, landedRows: landed.count, state };
+  return { resume, forcedLast, landedRows: landed.count, lookedMs, state };
 }
 
 /** How often a record that has to be fetched first is looked for, ms. */

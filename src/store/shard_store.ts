@@ -115,6 +115,7 @@ export class ShardStore implements Store {
       kind: 'insert',
       signal: options.signal,
       mayTryNext: (error) => failurePolicy(error) === 'retry',
+      repeatWithinMs: options.repeatWithinMs,
       work: insert,
     });
   }
@@ -181,10 +182,12 @@ export class ShardStore implements Store {
    * what the first replica said that another one could not help, or with what the last of all said.
    */
   async #onFirst<T>(request: Request<T>): Promise<T> {
-    const { kind, signal, mayTryNext, work } = request;
+    const { kind, signal, mayTryNext, work, repeatWithinMs = Number.POSITIVE_INFINITY } = request;
+    const startMs = performance.now();
     const failures: { readonly replica: Replica; readonly error: StoreError }[] = [];
     const waiting: Replica[] = [];
     const attempt = async (replica: Replica): Promise<{ readonly value: T } | null> => {
+      if (failures.length > 0 && performance.now() - startMs > repeatWithinMs) throw summary(failures);
       try {
         return { value: await replica.run(kind, work, signal) };
       } catch (error) {
@@ -264,6 +267,8 @@ interface Request<T> {
   readonly signal: AbortSignal | undefined;
   /** False if the failure is the caller's to deal with. */
   readonly mayTryNext: (error: StoreError) => boolean;
+  /** See InsertOptions; ms. Undefined: no limit. */
+  readonly repeatWithinMs?: number | undefined;
   readonly work: (store: Store) => Promise<T>;
 }
 

@@ -16,6 +16,11 @@ export interface QueryOptions {
 export interface InsertOptions {
   /** insert_deduplication_token: a repeat with the same token stores nothing. */
   readonly token: string;
+  /**
+   * A store of several replicas offers the block to another one only within this time since the call: later the token
+   * may be forgotten, and the block a second one. ms. Default: no limit.
+   */
+  readonly repeatWithinMs?: number;
   readonly signal?: AbortSignal;
 }
 

@@ -57,6 +57,7 @@ const limitsByDefault: SinkLoopLimits = {
   sinkBatchBytesMax: 32 * 1024 * 1024,
   retryWindowMs: 600_000,
   identitiesMax: 100_000,
+  tokenKnownMs: 30_000,
   sinkLingerMs: 1,
   insertsPerSecond: 1000,
 };

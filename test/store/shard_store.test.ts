@@ -450,6 +450,17 @@ test('a replica that keeps failing is asked less and less often, and by one inse
   assert.equal(shard.replicas()[0]?.failures, bad.tokens.length);
 });
 
+test('a block is offered to no other replica once its token may be forgotten', async () => {
+  const replicas = [new ScriptedStore('r1', ['lost']), new ScriptedStore('r2', [])];
+  const shard = new ShardStore(replicas, { shard: 0, preferred: 0, check: async () => {} });
+  const late = shard.insertNative('t', [], [], { token: 'a', repeatWithinMs: 0 });
+  await rejectsWith(late, [0, 'unknown', false]);
+  assert.deepEqual(replicas[1]?.tokens, []);
+  // It is the first one's turn no more.
+  await shard.insertNative('t', [], [], { token: 'b', repeatWithinMs: 0 });
+  assert.deepEqual(replicas[1]?.tokens, ['b']);
+});
+
 test('a shard of one replica passes everything through', async () => {
   const only = new ScriptedStore('only', ['refused', 'unclear', 'stop', 'poison']);
   const check = (): Promise<void> => Promise.reject(new Error('never asked'));
