@@ -11,6 +11,7 @@ import { openShard } from '../store/shard_store.ts';
 import type { StoreLayout, StoreTarget } from '../store/store.ts';
 import { openPort } from '../thread/port.ts';
 import { LedgerWriter } from './ledger.ts';
+import { describe } from './patience.ts';
 import type { Shard } from './shard.ts';
 import { Sink, type SinkLoopLimits } from './sink.ts';
 
@@ -53,10 +54,13 @@ for (const [shard, replicas] of layout.shards.entries()) {
   // Of other shards' replicas threads prefer different ones, so that none of them gets everybody's blocks.
   const preferred = shard === place.shard ? place.replica : place.turn % replicas.length;
   const store = await openShard(replicas, { shard, preferred, requestTimeoutMs: data.requestTimeoutMs });
-  const ledger = new LedgerWriter(store, (error) => {
-    const text = `sink ${data.index} cannot write the ledger: ${error instanceof Error ? error.message.slice(0, 300) : error}`;
-    port.send({ type: 'log', level: 'error', message: text, fields: {} });
-  });
+  const say = (error: unknown): void => {
+    const text = error === null ? null : `ledger of shard ${shard}: cannot write: ${describe(error)}`;
+    port.send({ type: 'condition', key: `ledger-${shard}-${data.index}`, text });
+  };
+  // Takes back what its predecessor said.
+  say(null);
+  const ledger = new LedgerWriter(store, say);
   shards.push({ store, ledger });
 }
 const closeStores = async (): Promise<void> => {

@@ -66,12 +66,15 @@ export class StoreError extends Error {
    * `unknown` then, even if `code` is a clear refusal. Only stores with several replicas set it.
    */
   readonly isAmbiguousBefore: boolean;
+  /** Nothing was sent, because the tables are not as they have to be: a person has to mend them. */
+  readonly needsPerson: boolean;
 
   constructor(code: number, outcome: StoreOutcome, detail: string, options: StoreErrorOptions = {}) {
     super(detail, options);
     this.code = code;
     this.outcome = outcome;
     this.isAmbiguousBefore = options.isAmbiguousBefore ?? false;
+    this.needsPerson = options.needsPerson ?? false;
   }
 }
 
@@ -79,6 +82,8 @@ export interface StoreErrorOptions {
   readonly cause?: unknown;
   /** Default false. */
   readonly isAmbiguousBefore?: boolean;
+  /** Default false. */
+  readonly needsPerson?: boolean;
 }
 
 /** chDB in this process. */
