@@ -13,6 +13,7 @@ import { EssError } from '../errors.ts';
 import { type OpenOptions, openStore } from './client.ts';
 import { failurePolicy } from './failure.ts';
 import { assertSchema, ensureSchema, tableNames } from './migrate.ts';
+import { readReplicaState } from './replica_state.ts';
 import { tableKind } from './schema.ts';
 import {
   type InsertOptions,
@@ -233,37 +234,18 @@ export class ShardStore implements Store {
     throw summary(failures);
   }
 
-  /**
-   * Rejects if a replica may not have everything that its siblings acknowledged. An insert is acknowledged once it stands
-   * in the table's log in Keeper; each replica copies the log into a queue of its own. So first the queue has to be
-   * level with the log, and then, at a later look, without inserts: the other way round one could slip into the queue
-   * in between. (absolute_delay alone is 0 in the first second after an insert.)
-   */
+  /** Rejects if a replica may not have everything that its siblings acknowledged, or cannot tell (replica_state.ts). */
   async #refuseIfBehind(store: Store, signal: AbortSignal | undefined): Promise<void> {
     const silence = AbortSignal.timeout(this.#checkTimeoutMs);
     const limit = signal === undefined ? silence : AbortSignal.any([signal, silence]);
     try {
-      for (const condition of [isLevelWithLog, hasEmptyQueue]) {
-        const [counted] = await store.rows<{ tables: number }>(
-          `SELECT toUInt32(countIf(${condition})) AS tables FROM system.replicas
-           WHERE database = currentDatabase() AND table IN {tables:Array(String)}`,
-          { tables: tableNames },
-          { signal: limit },
-        );
-        if (counted?.tables !== tableNames.length) throw new Behind();
-      }
+      const { tables, isCurrent } = await readReplicaState(store, tableNames, { signal: limit });
+      if (tables !== tableNames.length || !isCurrent) throw new Behind();
     } catch (error) {
       throw silence.aborted ? noAnswer(this.#checkTimeoutMs) : error;
     }
   }
 }
-
-/** Both positions come from Keeper. Both are 0 as long as nothing was ever inserted. */
-const isLevelWithLog = `zookeeper_exception = '' AND is_session_expired = 0
-  AND (log_pointer > log_max_index OR (log_pointer = 0 AND log_max_index = 0))`;
-
-const hasEmptyQueue =
-  'inserts_in_queue = 0 AND absolute_delay = 0 AND is_readonly = 0 AND is_session_expired = 0';
 
 /** The replica is well, but may not answer this read. */
 class Behind extends StoreError {
