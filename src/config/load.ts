@@ -3,6 +3,7 @@
 // Nothing is ignored: an unknown name is an error, because a misspelt bound would otherwise silently not hold.
 
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { EssError } from '../errors.ts';
 import { appendsMax } from '../log/kafka/target.ts';
@@ -19,6 +20,7 @@ import {
   options,
   optionVariable,
 } from './options.ts';
+import { automaticOrdinal } from './ordinal.ts';
 
 /** Variables that begin with ESS_ and are not options: the file's name, and what the tests set. */
 const otherVariables: readonly string[] = ['ESS_CONFIG', 'ESS_FAULT', 'ESS_REQUIRE_ALL'];
@@ -244,6 +246,8 @@ function resolveAuto(config: Unresolved, cores: number): Config {
     producers: config.producers === 'auto' ? clamp('producers', automatic.producers) : config.producers,
     sinks: config.sinks === 'auto' ? clamp('sinks', automatic.sinks) : config.sinks,
     readers: config.readers === 'auto' ? clamp('readers', automatic.readers) : config.readers,
+    sinkOrdinal:
+      config.sinkOrdinal === 'auto' ? automaticOrdinal(hostname(), Number(config.port)) : config.sinkOrdinal,
   };
   // No other option has 'auto' as its default, and `isValid` refuses it where it is not the default.
   return resolved as Config;

@@ -36,7 +36,7 @@ export interface NumberOption extends OptionBase {
   /** Inclusive; all numbers are integers. */
   readonly min: number;
   readonly max: number;
-  /** 'auto' is resolved from the machine (number of cores) or from other options, as `description` says. */
+  /** 'auto' is resolved from the machine (cores, host name) or from other options, as `description` says. */
   readonly default: number | 'auto';
 }
 export type Option = StringOption | SecretOption | ChoiceOption | NumberOption;
@@ -91,6 +91,15 @@ export const options = {
     default: 'auto',
     description: 'Sink worker threads. auto: 4 of 8 cores, at least 1, at most the number of partitions.',
     example: '4',
+  },
+  sinkOrdinal: {
+    type: 'number',
+    min: 0,
+    max: 65_535,
+    default: 'auto',
+    description:
+      'Number of this process among those that run sinks, from 0. It decides which ClickHouse nodes its sink threads own, so that all processes together own every shard and prefer every replica: give those with the same number of sink threads 0, 1, 2 and so on. auto: the digits at the end of the host name, or a hash of it, plus the port.',
+    example: '2',
   },
   readers: {
     type: 'number',
@@ -531,7 +540,7 @@ export const optionNames = Object.keys(options) as readonly OptionName[];
 /** The headings of --help and docs/configuration.md; every option stands under exactly one. */
 export const optionGroups: readonly { readonly title: string; readonly names: readonly OptionName[] }[] = [
   { title: 'Process', names: ['role', 'dataDir', 'stopDeadlineMs', 'logLevel'] },
-  { title: 'Threads', names: ['producers', 'sinks', 'readers'] },
+  { title: 'Threads', names: ['producers', 'sinks', 'sinkOrdinal', 'readers'] },
   {
     title: 'HTTP',
     names: [

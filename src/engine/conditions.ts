@@ -23,14 +23,25 @@ export class Conditions {
     }
   }
 
-  /** The words of the first condition with this key, or with one that begins with it and a dash; null if all is well. */
-  get(key: string): string | null {
-    for (const [each, text] of this.#texts) if (each === key || each.startsWith(`${key}-`)) return text;
-    return null;
+  /**
+   * The words of the conditions of a group: with this key, or with one that begins with it and a dash. Each words once:
+   * several threads may meet the same trouble.
+   */
+  of(group: string): string[] {
+    return this.#distinct((key) => isOf(group, key));
   }
 
-  /** The words of every condition. */
-  list(): string[] {
-    return [...this.#texts.values()];
+  /** The words of every condition that is in none of these groups, each words once. */
+  list(...except: readonly string[]): string[] {
+    return this.#distinct((key) => !except.some((group) => isOf(group, key)));
   }
+
+  #distinct(isWanted: (key: string) => boolean): string[] {
+    const texts = [...this.#texts].filter(([key]) => isWanted(key)).map(([, text]) => text);
+    return [...new Set(texts)];
+  }
+}
+
+function isOf(group: string, key: string): boolean {
+  return key === group || key.startsWith(`${group}-`);
 }

@@ -29,6 +29,7 @@ import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile } from './entry.ts';
+import { Readers } from './readers.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
@@ -139,39 +140,33 @@ export async function serve(config: Config): Promise<void> {
 
   // ---- reads ----
   const readers = hasStore
-    ? new Piscina<GetRequest, Answer>({
-        filename: fileURLToPath(entryFile('read.worker')),
-        minThreads: config.readers,
-        maxThreads: config.readers,
-        idleTimeout: Number.MAX_SAFE_INTEGER,
-        maxQueue: config.readQueueMax,
-        // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as leaving
-        // the engine's gate, would wait for its next read, and with it every thread that wants to end.
-        atomics: 'disabled',
-        workerData: { target: layout, timeoutMs: config.readTimeoutMs } satisfies ReadWorkerData,
+    ? new Readers({
+        makePool: () =>
+          new Piscina<GetRequest, Answer>({
+            filename: fileURLToPath(entryFile('read.worker')),
+            minThreads: config.readers,
+            maxThreads: config.readers,
+            idleTimeout: Number.MAX_SAFE_INTEGER,
+            maxQueue: config.readers,
+            // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as
+            // leaving the engine's gate, would wait for its next read, and with it every thread that wants to end.
+            atomics: 'disabled',
+            workerData: { target: layout, timeoutMs: config.readTimeoutMs } satisfies ReadWorkerData,
+          }),
+        readers: config.readers,
+        queueMax: config.readQueueMax,
+        timeoutMs: config.readTimeoutMs,
+        isTerminable: !isStoreEmbedded,
+        counters,
+        conditions,
+        log,
       })
     : null;
-  // A reader that dies is replaced by piscina and its read rejects; without a listener the process would end too.
-  readers?.on('error', (error: unknown) => {
-    counters.add('worker_deaths');
-    log.error({ err: error }, 'a reader thread died');
-  });
-  let openReads = 0;
   const read: GetHandler = async (request) => {
     if (isStopping) throw new EssError('stopping', 'this process is stopping');
     if (readers === null)
       throw new EssError('store_unavailable', 'the store belongs to another process: ask that one');
-    if (readers.queueSize >= config.readQueueMax) {
-      counters.add('reads_rejected');
-      throw new EssError('overloaded', `${config.readQueueMax} reads are waiting (read_queue_max)`);
-    }
-    counters.add('reads');
-    openReads += 1;
-    try {
-      return await readers.run(request);
-    } finally {
-      openReads -= 1;
-    }
+    return readers.answer(request);
   };
 
   // ---- HTTP ----
@@ -250,7 +245,7 @@ export async function serve(config: Config): Promise<void> {
   loopDelay.stop();
   isClosed = true;
   server.close();
-  while (openReads > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  while (readers !== null && readers.open > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   // Piscina terminates its threads, which must not happen while any thread is inside the engine.
   if (readers !== null) await whileEngineIdle(() => readers.close());
   for (const store of stores) await store.close();

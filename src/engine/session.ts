@@ -13,10 +13,12 @@ import { createDoorbell } from '../ring/doorbell.ts';
 import { createRing } from '../ring/layout.ts';
 import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
+import { tokenKnownMs } from '../sink/token_window.ts';
 import { createBoard, PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import { type Store, type StoreLayout, shardOf } from '../store/store.ts';
 import type { Conditions } from './conditions.ts';
+import { type NodePlace, sinkPlaces } from './places.ts';
 import { Thread } from './threads.ts';
 
 /** What a session is given; it outlives the session. */
@@ -41,20 +43,6 @@ export interface SessionParts {
 
 /** How long threads may take to stop when the start failed, ms. */
 const startFailurePatienceMs = 5000;
-
-/** A node within the layout. */
-export interface NodePlace {
-  readonly shard: number;
-  readonly replica: number;
-}
-
-/** All nodes, the first replicas of all shards first: so few threads as there are spread over the shards. */
-function nodePlaces({ shards }: StoreLayout): NodePlace[] {
-  const depth = Math.max(...shards.map((replicas) => replicas.length));
-  return Array.from({ length: depth }, (_, replica) =>
-    shards.flatMap((replicas, shard) => (replica < replicas.length ? [{ shard, replica }] : [])),
-  ).flat();
-}
 
 export class Session {
   readonly board: PartitionBoard;
@@ -116,7 +104,7 @@ export class Session {
     // Doorbells belong to places, not to workers: a successor takes over its predecessor's, and nobody must be told.
     const producerDoorbells = Array.from({ length: producerCount }, createDoorbell);
     const sinkDoorbells = Array.from({ length: sinkCount }, createDoorbell);
-    const places = nodePlaces(layout);
+    const places = sinkPlaces(layout, config.sinkOrdinal, sinkCount);
     lanes.length = 0;
     for (let i = 0; i < producerCount; i += 1) lanes.push(null);
     this.sinks = sinkDoorbells.map((doorbell, index) =>
@@ -196,7 +184,7 @@ export class Session {
   ): Thread {
     const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
     const { epoch, partitions } = this.log;
-    const place = places[index % places.length] ?? { shard: 0, replica: 0 };
+    const place = places[index] ?? { shard: 0, replica: 0, turn: index };
     const data: SinkData = {
       index,
       count,
@@ -212,6 +200,13 @@ export class Session {
         insertsPerSecond: config.sinkInsertsPerSecond / count,
         retryWindowMs: config.retryWindowMs,
         identitiesMax: Math.max(1024, Math.floor(config.identitiesMax / this.log.partitions)),
+        tokenKnownMs: tokenKnownMs({
+          partitions,
+          shards: layout.shards.length,
+          insertsPerSecond: config.sinkInsertsPerSecond,
+          batchRowsMax: config.sinkBatchRowsMax,
+          batchBytesMax: config.sinkBatchBytesMax,
+        }),
       },
       topic: config.kafkaTopic,
       doorbell,

@@ -90,10 +90,18 @@ export class Status {
 
   /** 503 only if the default ack cannot be kept here; everything else that is wrong makes it `degraded`. */
   readyz(): Answer {
-    const blockers = this.#blockers();
-    const reasons = this.#reasons();
-    if (blockers.length > 0) return json(503, { status: 'unready', reasons: [...blockers, ...reasons] });
+    const reasons = this.#allReasons();
+    if (this.#blockers().length > 0) return json(503, { status: 'unready', reasons });
     return json(200, { status: reasons.length > 0 ? 'degraded' : 'ready', reasons });
+  }
+
+  /** What blocks first, then the rest; what blocks is a reason too, and is said once. */
+  #allReasons(): string[] {
+    return [...new Set([...this.#blockers(), ...this.#reasons()])];
+  }
+
+  #logTroubles(): string[] {
+    return this.#parts.conditions.of('log').map((text) => `log: ${text}`);
   }
 
   #blockers(): string[] {
@@ -103,16 +111,15 @@ export class Status {
     if (isStopping()) blockers.push('this process is stopping');
     if (role === 'sink') return blockers;
     if (!producers.some((thread) => thread.isAlive)) blockers.push('log: no producer worker is running');
-    const logTrouble = conditions.get('log');
-    if (logTrouble !== null && ack !== 'memory') blockers.push(`log: ${logTrouble}`);
-    if (ack === 'store') blockers.push(...conditions.list().filter((text) => text.startsWith('partition ')));
+    if (ack !== 'memory') blockers.push(...this.#logTroubles());
+    if (ack === 'store') blockers.push(...conditions.of('partition'));
     return blockers;
   }
 
   #reasons(): string[] {
     const { conditions } = this.#parts;
     const { producers, sinks } = this.#session;
-    const reasons = conditions.list();
+    const reasons = [...this.#logTroubles(), ...conditions.list('log')];
     for (const thread of [...producers, ...sinks])
       if (!thread.isAlive) reasons.push(`${thread.name} is not running`);
     const partitions = this.#partitions();
@@ -131,7 +138,7 @@ export class Status {
     const window = windowOf(request.query);
     const stages = mergeSnapshots(await this.#snapshots(window));
     const partitions = this.#partitions();
-    const reasons = [...this.#blockers(), ...this.#reasons()];
+    const reasons = this.#allReasons();
     return json(200, {
       role,
       version: this.#parts.version,

@@ -12,12 +12,6 @@ import type { SinkRange } from './range.ts';
 
 const eventColumnNames = eventColumns.map((column) => column.name);
 
-/**
- * Past this time since an attempt without a clear answer, the rows are looked for before the block is sent again: by
- * then its token may have left the deduplication window. Far below the time in which 10,000 blocks can be stored. ms.
- */
-const lookAfterMs = 30_000;
-
 export interface InsertParts {
   readonly store: Store;
   readonly counters: EngineCounters;
@@ -25,6 +19,13 @@ export interface InsertParts {
   readonly patience: Patience;
   /** Rows of the range that the store has: of this very range, since nobody else may store a part of it. */
   readonly countLanded: () => Promise<number>;
+  /** For so long after a block was stored its token is surely known (token_window.ts), ms. */
+  readonly tokenKnownMs: number;
+  /**
+   * A moment from which on an earlier attempt at this very range, of another owner perhaps, may have landed: its rows
+   * were looked for then, and not found. Epoch ms; 0 if there was no such attempt.
+   */
+  readonly unclearSinceMs: number;
   /** Rejects with Stopped if this thread may no longer send the range. */
   readonly assertOwned: () => Promise<void>;
   readonly onTrouble: (text: string) => void;
@@ -42,21 +43,30 @@ export async function insertRange(
   token: string,
   storeTimeMs: number,
 ): Promise<InsertEnd> {
-  const { store, counters, recorder, patience } = parts;
+  const { store, counters, recorder, patience, tokenKnownMs } = parts;
   const pieces = range.block.pieces(storeTimeMs);
   let pauseMs = retryPauseMsMin;
-  /** When the first attempt without a clear answer was made, epoch ms; 0 if there was none. */
-  let ambiguousMs = 0;
+  /** The earliest moment at which an attempt without a clear answer may have landed, epoch ms; 0 if there was none. */
+  let unclearMs = parts.unclearSinceMs;
+  const look = (): Promise<number> =>
+    patience.untilAnswered(() => {
+      // What was not there when it was looked for can only have landed since.
+      unclearMs = Date.now();
+      return parts.countLanded();
+    });
   for (;;) {
     await parts.assertOwned();
-    if (ambiguousMs > 0 && Date.now() - ambiguousMs > lookAfterMs) {
-      const rows = await patience.untilAnswered(parts.countLanded);
+    if (unclearMs > 0 && Date.now() - unclearMs > tokenKnownMs) {
+      const rows = await look();
       if (rows > 0) return { kind: 'stored', rows };
+      await parts.assertOwned();
     }
     const startUs = nowUs();
     const startMs = Date.now();
+    // What may have landed before this call leaves less time in which a sibling may be tried.
+    const repeatWithinMs = unclearMs > 0 ? Math.max(0, unclearMs + tokenKnownMs - startMs) : tokenKnownMs;
     try {
-      await store.insertNative('events', eventColumnNames, pieces, { token });
+      await store.insertNative('events', eventColumnNames, pieces, { token, repeatWithinMs });
       recorder.record('insert', nowUs() - startUs);
       counters.add('inserts');
       counters.add('rows_inserted', range.block.rows);
@@ -65,13 +75,13 @@ export async function insertRange(
       counters.add('insert_failures');
       const policy = failurePolicy(error);
       const isClear = error instanceof StoreError && error.outcome === 'refused';
-      if (!isClear && ambiguousMs === 0) ambiguousMs = startMs;
+      if (!isClear && unclearMs === 0) unclearMs = startMs;
       if (policy === 'poison') {
         const code = String(error instanceof StoreError ? error.code : 0);
         const poison = { kind: 'poison', code, reason: describe(error) } as const;
-        if (ambiguousMs === 0) return poison;
+        if (unclearMs === 0) return poison;
         // An earlier attempt may have landed: only the rows can tell.
-        const rows = await patience.untilAnswered(parts.countLanded);
+        const rows = await look();
         return rows > 0 ? { kind: 'stored', rows } : poison;
       }
       parts.onTrouble(`cannot insert: ${describe(error)}`);

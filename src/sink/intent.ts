@@ -7,14 +7,17 @@ export interface Intent {
   readonly epoch: string;
   readonly first: number;
   readonly last: number;
+  /** Nothing is being inserted: the range was gone from the log when ESS first came, and is written down as holes. */
+  readonly isGone?: true;
 }
 
 const formatVersion = 1;
-const pattern = /^(\d+) ([0-9a-zA-Z_-]+) (\d+)-(\d+)$/;
+const pattern = /^(\d+) ([0-9a-zA-Z_-]+) (\d+)-(\d+)( gone)?$/;
 
-/** At most 80 bytes; Kafka takes 4,096 by default. */
+/** At most 85 bytes; Kafka takes 4,096 by default. */
 export function encodeIntent(intent: Intent): string {
-  return `${formatVersion} ${intent.epoch} ${intent.first}-${intent.last}`;
+  const gone = intent.isGone === true ? ' gone' : '';
+  return `${formatVersion} ${intent.epoch} ${intent.first}-${intent.last}${gone}`;
 }
 
 /** What a committed text says: an intent, nothing pending, or something written by a newer version. */
@@ -22,7 +25,8 @@ export function decodeIntent(text: string): Intent | 'none' | 'unknown' {
   if (text === '') return 'none';
   const parts = pattern.exec(text);
   if (parts === null || Number(parts[1]) !== formatVersion) return 'unknown';
-  return { epoch: parts[2] ?? '', first: Number(parts[3]), last: Number(parts[4]) };
+  const range = { epoch: parts[2] ?? '', first: Number(parts[3]), last: Number(parts[4]) };
+  return parts[5] === undefined ? range : { ...range, isGone: true };
 }
 
 /** The insert_deduplication_token of a range: a repeat of the same range stores nothing. */

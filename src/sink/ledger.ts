@@ -18,19 +18,21 @@ interface WaitingRow {
 /** Groups the ledger rows of a sink thread's partitions: one insert at a time, the next takes all that waited. */
 export class LedgerWriter {
   readonly #store: Store;
-  readonly #onTrouble: (error: unknown) => void;
+  readonly #onState: (error: unknown) => void;
   #waiting: WaitingRow[] = [];
   #isWriting = false;
   #isOver = false;
 
-  constructor(store: Store, onTrouble: (error: unknown) => void) {
+  /** `onState` hears of every failure, and null once rows are stored, or nothing more is tried, after one. */
+  constructor(store: Store, onState: (error: unknown) => void) {
     this.#store = store;
-    this.#onTrouble = onTrouble;
+    this.#onState = onState;
   }
 
   /** Tries no more: rows that are not stored by then never settle, and the next owner writes them. */
   end(): void {
     this.#isOver = true;
+    this.#onState(null);
   }
 
   /** Settles when the row is stored; tries until it is. `token` is that of the range's block. */
@@ -52,13 +54,16 @@ export class LedgerWriter {
         .update(rows.map((waiting) => waiting.token).join('\n'))
         .digest('hex')}`;
       let pauseMs = retryPauseMsMin;
+      let hasFailed = false;
       for (;;) {
         try {
           await this.#store.insertNative('ledger', columnNames, block, { token });
+          if (hasFailed) this.#onState(null);
           break;
         } catch (error) {
           if (this.#isOver) return;
-          this.#onTrouble(error);
+          hasFailed = true;
+          this.#onState(error);
           const policy = failurePolicy(error);
           await new Promise((resolve) => setTimeout(resolve, policy === 'stop' ? stopPauseMs : pauseMs));
           pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);

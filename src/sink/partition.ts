@@ -38,6 +38,8 @@ export interface SinkLimits {
   readonly retryWindowMs: number;
   /** Of this partition alone. */
   readonly identitiesMax: number;
+  /** See token_window.ts, ms. */
+  readonly tokenKnownMs: number;
 }
 
 /** What the partitions of a sink thread share. */
@@ -78,6 +80,8 @@ export class PartitionSink {
   readonly #excluded = new Set<number>();
   /** End of a range that must be rebuilt exactly, or -1. */
   #forcedLast = -1;
+  /** When the rows of that range were looked for and not found, epoch ms; 0 if nobody has sent it yet. */
+  #unclearSinceMs = 0;
   /** Rows of that range that the store has already: it lacks only its ledger row. */
   #landedRows = 0;
   /** Most records in a range while a refused row is being isolated. */
@@ -229,6 +233,7 @@ export class PartitionSink {
     if (recovery.forcedLast >= 0) counters.add('intents_replayed');
     this.#forcedLast = recovery.forcedLast;
     this.#landedRows = recovery.landedRows;
+    this.#unclearSinceMs = recovery.forcedLast >= 0 ? recovery.lookedMs : 0;
     this.#range.reset(resume);
     this.#done = resume;
     this.#committed = Math.max(0, position.offset);
@@ -420,6 +425,7 @@ export class PartitionSink {
     else if (rows > 0) {
       faultPoint('sink.after_intent');
       const end = await this.#insert(range, token, storeTimeMs);
+      this.#unclearSinceMs = 0;
       faultPoint('sink.after_insert');
       this.#assertOwned();
       if (end.kind === 'poison') {
@@ -452,6 +458,8 @@ export class PartitionSink {
       recorder,
       patience: this.#patience,
       countLanded: () => this.#countLanded(range),
+      tokenKnownMs: this.#parts.limits.tokenKnownMs,
+      unclearSinceMs: this.#unclearSinceMs,
       assertOwned: async () => this.#assertOwned(),
       onTrouble: (text: string) => this.#setCondition(`partition ${this.partition} ${text}`),
     };

@@ -2,11 +2,15 @@
 // sink threads. Everything given to it is safe to repeat.
 
 import { EssError } from '../errors.ts';
+import { mendingCommand } from '../store/failure.ts';
 import { StoreError } from '../store/store.ts';
 import { retryPauseMsMax, retryPauseMsMin } from './failure.ts';
 
 /** Thrown inside when the partition stops while something is being tried again: the intent stays for the next owner. */
 export class Stopped extends Error {}
+
+/** ClickHouse's messages may hold half a block. */
+const messageCharsMax = 300;
 
 /** How often a pause looks whether it should end, ms. */
 const pauseStepMs = 100;
@@ -56,8 +60,11 @@ export class Patience {
 
 /** An error in one line, for conditions. */
 export function describe(error: unknown): string {
-  if (error instanceof StoreError) return `ClickHouse error ${error.code}: ${error.message.slice(0, 300)}`;
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof StoreError)) return error instanceof Error ? error.message : String(error);
+  // 0: no answer of ClickHouse, or words of our own.
+  const text = error.message.slice(0, messageCharsMax);
+  const mend = mendingCommand(error);
+  return `${error.code === 0 ? '' : `ClickHouse error ${error.code}: `}${text}${mend === null ? '' : `; this mends it: ${mend}`}`;
 }
 
 function sleep(ms: number): Promise<void> {

@@ -1,5 +1,10 @@
 // Where a partition goes on after it was assigned: from the ledger, never from the committed position alone. Runs on
 // sink threads, once for each assignment; it writes nothing but the ledger row of what was gone before ESS first came.
+//
+// That row needs an intent like any other range: its end is where the log starts, which may move before another owner
+// comes, while the row of the first one is still on its way. So the range is committed, at the position after it and
+// with a word that tells it from a range of records, before its row is written, and every later owner writes that row.
+// What goes from the log after that moment is a gap: ESS was there, and has not stored it.
 
 import { EssError } from '../errors.ts';
 import { RecordCursor } from '../event/record.ts';
@@ -7,7 +12,7 @@ import type { LogConsumer, LogPosition, PartitionState } from '../log/log.ts';
 import type { Send } from '../thread/port.ts';
 import type { Identities } from './identities.ts';
 import { reloadIdentities } from './identity_queries.ts';
-import { blockToken, decodeIntent } from './intent.ts';
+import { blockToken, decodeIntent, encodeIntent, type Intent } from './intent.ts';
 import { findLanded, type LedgerTotals, readLedger } from './ledger.ts';
 import type { Patience } from './patience.ts';
 import type { Shard } from './shard.ts';
@@ -20,6 +25,8 @@ export interface Recovery {
   readonly forcedLast: number;
   /** Rows of that range that are in the store already; 0 if it has to be sent. */
   readonly landedRows: number;
+  /** When its rows began to be looked for, epoch ms: what was not there can only have landed since. */
+  readonly lookedMs: number;
   readonly state: PartitionState;
 }
 
@@ -34,8 +41,9 @@ export interface RecoveryParts {
 }
 
 /**
- * Finds out where to go on. Rejects with StoreError while the store does not answer, and with EssError `internal`
- * where records are gone that the ledger does not cover: a person must look, and nothing is stepped over.
+ * Finds out where to go on. Rejects with StoreError while the store does not answer, as LogConsumer.commit where that is
+ * needed, and with EssError `internal` where records are gone that the ledger does not cover: a person must look, and
+ * nothing is stepped over.
  */
 export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
   const { log, shard, topic, partition, send, onLedger } = parts;
@@ -50,15 +58,14 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
   const state = (await log.states())[partition];
   if (state === undefined) throw new EssError('internal', `partition ${partition} is not in the log`);
   let totals = await readLedger(store, epoch, partition);
-  if (totals.next === 0 && position.offset < 0 && state.start > 0) {
+  const gone = totals.next === 0 ? await goneRange(parts, position, intent, state) : null;
+  if (gone !== null) {
+    const { first, last } = gone;
     // A topic that was in use before ESS: what is gone already is written down, so that the ledger covers all offsets.
-    say('warn', 'records were gone before the first read', { first: 0, last: state.start - 1 });
-    const last = state.start - 1;
-    const none = { rows: 0, duplicates: 0, parked: 0, holes: state.start, storeTimeMs: Date.now() };
-    await ledger.add(
-      { epoch, partition, first: 0, last, ...none },
-      blockToken(epoch, topic, partition, 0, last),
-    );
+    say('warn', 'records were gone before the first read', { first, last });
+    const counts = { rows: 0, duplicates: 0, parked: 0, holes: last - first + 1, storeTimeMs: Date.now() };
+    const token = blockToken(epoch, topic, partition, first, last);
+    await ledger.add({ epoch, partition, first, last, ...counts }, token);
     totals = await readLedger(store, epoch, partition);
   }
   onLedger(totals, state);
@@ -73,7 +80,9 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
       `gap: the ledger ends at offset ${resume}, but the log holds ${state.start} to ${state.end}`,
     );
   }
-  const isPending = intent !== 'none' && intent.epoch === epoch && intent.first === resume;
+  const isPending =
+    intent !== 'none' && intent.isGone !== true && intent.epoch === epoch && intent.first === resume;
+  const lookedMs = Date.now();
   const landed = await findLanded(store, epoch, partition, resume, Number.MAX_SAFE_INTEGER);
   let forcedLast = -1;
   if (landed.count > 0) forcedLast = isPending ? Math.max(intent.last, landed.last) : landed.last;
@@ -86,7 +95,25 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     const fields = { committed: position.offset, ledger: resume };
     say('warn', 'position is ahead of the ledger: going on from the ledger', fields);
   }
-  return { resume, forcedLast, landedRows: landed.count, state };
+  return { resume, forcedLast, landedRows: landed.count, lookedMs, state };
+}
+
+/**
+ * The range that was gone before ESS first came, durably announced; null if there is none. What an owner before has
+ * announced counts, wherever the log starts by now. Rejects as LogConsumer.commit.
+ */
+async function goneRange(
+  { log, partition }: RecoveryParts,
+  position: LogPosition,
+  intent: Intent | 'none',
+  state: PartitionState,
+): Promise<Intent | null> {
+  const { epoch } = log;
+  if (intent !== 'none' && intent.isGone === true && intent.epoch === epoch) return intent;
+  if (position.offset >= 0 || state.start === 0) return null;
+  const gone: Intent = { epoch, first: 0, last: state.start - 1, isGone: true };
+  await log.commit(partition, state.start, encodeIntent(gone));
+  return gone;
 }
 
 /** How often a record that has to be fetched first is looked for, ms. */

@@ -11,6 +11,7 @@ import { openShard } from '../store/shard_store.ts';
 import type { StoreLayout, StoreTarget } from '../store/store.ts';
 import { openPort } from '../thread/port.ts';
 import { LedgerWriter } from './ledger.ts';
+import { describe } from './patience.ts';
 import type { Shard } from './shard.ts';
 import { Sink, type SinkLoopLimits } from './sink.ts';
 
@@ -25,7 +26,7 @@ export interface SinkData {
   /** All nodes; this thread writes to every shard of which it is given a partition. */
   readonly layout: StoreLayout;
   /** The node that this thread owns: its shard's partitions come here first, and go to this replica first. */
-  readonly place: { readonly shard: number; readonly replica: number };
+  readonly place: { readonly shard: number; readonly replica: number; readonly turn: number };
   /** Time for one insert into a node, ms; past it the next replica is tried. */
   readonly requestTimeoutMs: number;
   readonly limits: SinkLoopLimits;
@@ -51,12 +52,15 @@ const { layout, place } = data;
 const shards: Shard[] = [];
 for (const [shard, replicas] of layout.shards.entries()) {
   // Of other shards' replicas threads prefer different ones, so that none of them gets everybody's blocks.
-  const preferred = shard === place.shard ? place.replica : data.index % replicas.length;
+  const preferred = shard === place.shard ? place.replica : place.turn % replicas.length;
   const store = await openShard(replicas, { shard, preferred, requestTimeoutMs: data.requestTimeoutMs });
-  const ledger = new LedgerWriter(store, (error) => {
-    const text = `sink ${data.index} cannot write the ledger: ${error instanceof Error ? error.message.slice(0, 300) : error}`;
-    port.send({ type: 'log', level: 'error', message: text, fields: {} });
-  });
+  const say = (error: unknown): void => {
+    const text = error === null ? null : `ledger of shard ${shard}: cannot write: ${describe(error)}`;
+    port.send({ type: 'condition', key: `ledger-${shard}-${data.index}`, text });
+  };
+  // Takes back what its predecessor said.
+  say(null);
+  const ledger = new LedgerWriter(store, say);
   shards.push({ store, ledger });
 }
 const closeStores = async (): Promise<void> => {

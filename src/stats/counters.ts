@@ -60,6 +60,7 @@ const fixedKinds = {
   worker_deaths: counter('worker_deaths', 'Worker threads that ended without being told to'),
   reads: counter('reads', 'Queries started'),
   reads_rejected: counter('reads_rejected', 'Queries refused because too many were waiting'),
+  reads_abandoned: counter('reads_abandoned', 'Queries that no reader thread answered in time'),
 } as const satisfies Record<string, CounterKind>;
 
 type RejectedName<Code extends ErrorCode = ErrorCode> = `requests_rejected_${Code}`;

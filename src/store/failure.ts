@@ -43,7 +43,20 @@ const policies: Readonly<Record<number, FailurePolicy>> = {
   516: 'stop', // AUTHENTICATION_FAILED
 };
 
+/** The command that mends what a refusal is about, where there is one. */
+const mends: Readonly<Record<number, string>> = {
+  16: 'ess init --apply',
+  60: 'ess init',
+  81: 'ess init',
+};
+
 /** Everything that is not in the table is tried again: overload, memory, network, Keeper, a full disk. */
 export function failurePolicy(error: unknown): FailurePolicy {
-  return error instanceof StoreError ? (policies[error.code] ?? 'retry') : 'retry';
+  if (!(error instanceof StoreError)) return 'retry';
+  return error.needsPerson ? 'stop' : (policies[error.code] ?? 'retry');
+}
+
+/** The command by which a person mends what made the statement fail; null if none does. */
+export function mendingCommand(error: StoreError): string | null {
+  return mends[error.code] ?? null;
 }

@@ -1,6 +1,6 @@
 // Compares the tables of a node with schema.ts, makes those that are missing, and refuses tables of another shape: rows
-// written into them could be lost or doubled without a sign. Runs at start, before a replica gets its first insert and
-// when one comes back; nothing that exists is ever altered or dropped here.
+// written into them could be lost or doubled without a sign. Runs at start, before a replica gets its first insert, when
+// one comes back, and now and then; nothing that exists is ever altered or dropped here.
 
 import { EssError } from '../errors.ts';
 import {
@@ -131,6 +131,14 @@ export async function ensureSchema(store: Store, kind: TableKind = 'plain'): Pro
     differences = await compareSchema(store, kind);
   }
   refuse(store, differences[0]);
+}
+
+/**
+ * Checks that the tables are as they have to be, and makes none: one that somebody has dropped from a running system
+ * would come back empty, without a sign. Rejects as ensureSchema.
+ */
+export async function assertSchema(store: Store, kind: TableKind): Promise<void> {
+  refuse(store, (await compareSchema(store, kind))[0]);
 }
 
 /** A replica that could not be asked. */
@@ -315,7 +323,8 @@ function compareColumns(differences: Difference[], shape: TableShape, rows: read
   }
 }
 
-function isMissingTable({ what, mend }: Difference): boolean {
+/** A table that is not there and can be made. */
+export function isMissingTable({ what, mend }: Difference): boolean {
   return what === 'table' && mend !== null;
 }
 
@@ -323,8 +332,22 @@ function refuse(store: Store, difference: Difference | undefined): void {
   if (difference !== undefined) throw refusal(store.name, difference);
 }
 
-function refusal(where: string, { table, what, found, expected, mend }: Difference): EssError {
-  const subject = table === '' ? what : `table ${table}: ${what}`;
-  const advice = mend === null ? '' : `; this mends it: ${mend}`;
-  return new EssError('format_unknown', `${where}: ${subject} is ${found}, expected ${expected}${advice}`);
+function refusal(where: string, difference: Difference): EssError {
+  const { found, expected } = difference;
+  const text = `${where}: ${subjectOf(difference)} is ${found}, expected ${expected}`;
+  return new EssError('format_unknown', `${text}; this mends it: ${mendOf(difference)}`);
+}
+
+/** What a difference is about, in words: "table events", "table events: column body", "macro shard". */
+export function subjectOf({ table, what }: Difference): string {
+  if (table === '') return what;
+  return what === 'table' ? `table ${table}` : `table ${table}: ${what}`;
+}
+
+/** The command that mends a difference, or what a person has to do. */
+export function mendOf(difference: Difference): string {
+  if (isMissingTable(difference)) return 'ess init';
+  if (difference.mend !== null) return `ess init --apply (${difference.mend})`;
+  if (difference.what.startsWith('macro ')) return "a macro in the node's configuration, then ess init";
+  return 'by hand: no statement does it without touching rows';
 }

@@ -44,8 +44,9 @@ export const msPerHour = 3_600_000;
 
 /**
  * Deduplication windows, set explicitly because they are off by default on tables that are not replicated.
- * 10,000 blocks: at 5 inserts a second (sink_inserts_per_second) a token stays known for half an hour, far beyond the
- * seconds in which the same process may repeat an insert; after a restart the rows themselves are looked for instead.
+ * 10,000 blocks: with twelve partitions of one shard and 5 inserts a second (sink_inserts_per_second) in each of as
+ * many processes, a token stays known for more than a minute at full load, and for hours otherwise: far beyond the
+ * seconds in which an insert is usually repeated. sink/token_window.ts computes it; later the rows are looked for.
  */
 export const deduplicationWindowBlocks = 10_000;
 

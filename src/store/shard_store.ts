@@ -6,12 +6,14 @@
 //
 // A replica that fails steps back: it rests, longer after each failure in a row, is then checked (does it answer, are
 // its tables as they have to be), and gets one insert at a time until one has succeeded. A replica is checked before
-// its first insert too. While no other is left, rests do not count: the caller's own pauses are enough.
+// its first insert too, and once a minute. While no other is left, rests do not count: the caller's own pauses are
+// enough. Tables of a shard's only node are checked alike, but none is ever made: it would come back empty.
 
 import { EssError } from '../errors.ts';
 import { type OpenOptions, openStore } from './client.ts';
 import { failurePolicy } from './failure.ts';
-import { ensureSchema, tableNames } from './migrate.ts';
+import { assertSchema, ensureSchema, tableNames } from './migrate.ts';
+import { readReplicaState } from './replica_state.ts';
 import { tableKind } from './schema.ts';
 import {
   type InsertOptions,
@@ -32,8 +34,13 @@ export interface ShardOptions {
   readonly restMsMax?: number;
   /** Time in which a replica that is checked has to answer, ms. Default 5,000. */
   readonly checkTimeoutMs?: number;
-  /** What a replica has to pass; rejects if it may not be used. Default: ensureSchema for so many replicas. */
+  /**
+   * What a replica has to pass before it gets inserts; rejects if it may not be used. Default: ensureSchema where there
+   * are several, assertSchema for a shard's only one.
+   */
   readonly check?: (replica: Store) => Promise<void>;
+  /** A passed check counts for so long, ms. Default 60,000. */
+  readonly recheckMs?: number;
 }
 
 /** A replica's health, as this thread has met it. */
@@ -52,6 +59,9 @@ const restMsMinDefault = 500;
 const restMsMaxDefault = 30_000;
 const checkTimeoutMsDefault = 5_000;
 
+/** Two small queries a minute for each thread, against a table that was dropped and made anew by another hand. */
+const recheckMsDefault = 60_000;
+
 /** ClickHouse's TIMEOUT_EXCEEDED and TOO_SLOW: of a read, they say that the read is too long, on whichever replica. */
 const tooLongCodes: readonly number[] = [159, 160];
 
@@ -62,7 +72,9 @@ export async function openShard(
 ): Promise<ShardStore> {
   const stores: Store[] = [];
   for (const target of replicas) stores.push(await openStore(target, options));
-  return new ShardStore(stores, options);
+  // The engine in this process is nobody else's, and its tables were checked when it was opened.
+  const isOurs = replicas.every(({ kind }) => kind === 'embedded');
+  return new ShardStore(stores, isOurs ? { check: async () => {}, ...options } : options);
 }
 
 export class ShardStore implements Store {
@@ -81,7 +93,10 @@ export class ShardStore implements Store {
       restMsMin: options.restMsMin ?? restMsMinDefault,
       restMsMax: options.restMsMax ?? restMsMaxDefault,
       checkTimeoutMs: options.checkTimeoutMs ?? checkTimeoutMsDefault,
-      check: options.check ?? ((store) => ensureSchema(store, kind)),
+      check:
+        options.check ??
+        ((store) => (stores.length > 1 ? ensureSchema(store, kind) : assertSchema(store, kind))),
+      recheckMs: options.recheckMs ?? recheckMsDefault,
     };
     this.name = `shard ${options.shard}`;
     this.#checkTimeoutMs = limits.checkTimeoutMs;
@@ -108,6 +123,8 @@ export class ShardStore implements Store {
     const only = this.#only;
     const insert = (store: Store): Promise<void> => store.insertNative(table, columns, block, options);
     if (only !== null) {
+      const error = await only.check();
+      if (error !== null) throw error;
       await only.run('insert', insert, options.signal);
       return;
     }
@@ -115,6 +132,7 @@ export class ShardStore implements Store {
       kind: 'insert',
       signal: options.signal,
       mayTryNext: (error) => failurePolicy(error) === 'retry',
+      repeatWithinMs: options.repeatWithinMs,
       work: insert,
     });
   }
@@ -147,7 +165,7 @@ export class ShardStore implements Store {
     await Promise.all(this.#replicas.map((replica) => replica.store.close()));
   }
 
-  /** The replica of a shard that has no other: it is neither rested nor checked, since that would help nobody. */
+  /** The replica of a shard that has no other: it is not rested, and reads need no check, since that would help nobody. */
   get #only(): Replica | null {
     return this.#replicas.length === 1 ? (this.#replicas[0] ?? null) : null;
   }
@@ -181,10 +199,12 @@ export class ShardStore implements Store {
    * what the first replica said that another one could not help, or with what the last of all said.
    */
   async #onFirst<T>(request: Request<T>): Promise<T> {
-    const { kind, signal, mayTryNext, work } = request;
+    const { kind, signal, mayTryNext, work, repeatWithinMs = Number.POSITIVE_INFINITY } = request;
+    const startMs = performance.now();
     const failures: { readonly replica: Replica; readonly error: StoreError }[] = [];
     const waiting: Replica[] = [];
     const attempt = async (replica: Replica): Promise<{ readonly value: T } | null> => {
+      if (failures.length > 0 && performance.now() - startMs > repeatWithinMs) throw summary(failures);
       try {
         return { value: await replica.run(kind, work, signal) };
       } catch (error) {
@@ -214,37 +234,18 @@ export class ShardStore implements Store {
     throw summary(failures);
   }
 
-  /**
-   * Rejects if a replica may not have everything that its siblings acknowledged. An insert is acknowledged once it stands
-   * in the table's log in Keeper; each replica copies the log into a queue of its own. So first the queue has to be
-   * level with the log, and then, at a later look, without inserts: the other way round one could slip into the queue
-   * in between. (absolute_delay alone is 0 in the first second after an insert.)
-   */
+  /** Rejects if a replica may not have everything that its siblings acknowledged, or cannot tell (replica_state.ts). */
   async #refuseIfBehind(store: Store, signal: AbortSignal | undefined): Promise<void> {
     const silence = AbortSignal.timeout(this.#checkTimeoutMs);
     const limit = signal === undefined ? silence : AbortSignal.any([signal, silence]);
     try {
-      for (const condition of [isLevelWithLog, hasEmptyQueue]) {
-        const [counted] = await store.rows<{ tables: number }>(
-          `SELECT toUInt32(countIf(${condition})) AS tables FROM system.replicas
-           WHERE database = currentDatabase() AND table IN {tables:Array(String)}`,
-          { tables: tableNames },
-          { signal: limit },
-        );
-        if (counted?.tables !== tableNames.length) throw new Behind();
-      }
+      const { tables, isCurrent } = await readReplicaState(store, tableNames, { signal: limit });
+      if (tables !== tableNames.length || !isCurrent) throw new Behind();
     } catch (error) {
       throw silence.aborted ? noAnswer(this.#checkTimeoutMs) : error;
     }
   }
 }
-
-/** Both positions come from Keeper. Both are 0 as long as nothing was ever inserted. */
-const isLevelWithLog = `zookeeper_exception = '' AND is_session_expired = 0
-  AND (log_pointer > log_max_index OR (log_pointer = 0 AND log_max_index = 0))`;
-
-const hasEmptyQueue =
-  'inserts_in_queue = 0 AND absolute_delay = 0 AND is_readonly = 0 AND is_session_expired = 0';
 
 /** The replica is well, but may not answer this read. */
 class Behind extends StoreError {
@@ -264,6 +265,8 @@ interface Request<T> {
   readonly signal: AbortSignal | undefined;
   /** False if the failure is the caller's to deal with. */
   readonly mayTryNext: (error: StoreError) => boolean;
+  /** See InsertOptions; ms. Undefined: no limit. */
+  readonly repeatWithinMs?: number | undefined;
   readonly work: (store: Store) => Promise<T>;
 }
 
@@ -277,7 +280,8 @@ function summary(failures: readonly { readonly replica: Replica; readonly error:
     .toReversed()
     .map(({ replica, error }) => `${replica.store.name}: ${error.message}`)
     .join('; before that, ');
-  return new StoreError(last.code, outcome, detail, { cause: last, isAmbiguousBefore });
+  const needsPerson = failures.every(({ error }) => error.needsPerson);
+  return new StoreError(last.code, outcome, detail, { cause: last, isAmbiguousBefore, needsPerson });
 }
 
 interface ReplicaLimits {
@@ -285,6 +289,7 @@ interface ReplicaLimits {
   readonly restMsMax: number;
   readonly checkTimeoutMs: number;
   readonly check: (replica: Store) => Promise<void>;
+  readonly recheckMs: number;
 }
 
 class Replica {
@@ -292,6 +297,7 @@ class Replica {
   readonly #limits: ReplicaLimits;
   /** True from a passed check to the next failure. */
   #isChecked = false;
+  #checkedAtMs = 0;
   #checking: Promise<StoreError | null> | null = null;
   #failures = 0;
   #lastError: string | null = null;
@@ -316,12 +322,15 @@ class Replica {
       if (performance.now() >= this.#restUntilMs) void this.check();
       return false;
     }
+    // Meanwhile it is used: what the check finds counts from the next request on.
+    if (kind === 'insert') void this.check();
     return kind === 'read' || this.#failures === 0 || this.#inserts === 0;
   }
 
-  /** Null if it may be used, or why not. Never rejects. */
+  /** Null if it may be used, or why not; looks only if its last look is too long ago. Never rejects. */
   check(): Promise<StoreError | null> {
-    if (this.#isChecked) return Promise.resolve(null);
+    const isFresh = performance.now() - this.#checkedAtMs < this.#limits.recheckMs;
+    if (this.#isChecked && isFresh) return Promise.resolve(null);
     this.#checking ??= this.#check().finally(() => {
       this.#checking = null;
     });
@@ -338,12 +347,14 @@ class Replica {
       // Whichever comes second is of no interest; a check that comes too late ends at its own time limit.
       await Promise.race([check(this.store), silence]);
       this.#isChecked = true;
+      this.#checkedAtMs = performance.now();
       return null;
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       this.#failed(text);
       // Whatever it was: the request for which it was checked has not been sent.
-      return new StoreError(error instanceof StoreError ? error.code : 0, 'refused', text, { cause: error });
+      const code = error instanceof StoreError ? error.code : 0;
+      return new StoreError(code, 'refused', text, { cause: error, needsPerson: error instanceof EssError });
     } finally {
       clearTimeout(timer);
     }

@@ -16,6 +16,11 @@ export interface QueryOptions {
 export interface InsertOptions {
   /** insert_deduplication_token: a repeat with the same token stores nothing. */
   readonly token: string;
+  /**
+   * A store of several replicas offers the block to another one only within this time since the call: later the token
+   * may be forgotten, and the block a second one. ms. Default: no limit.
+   */
+  readonly repeatWithinMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -61,12 +66,15 @@ export class StoreError extends Error {
    * `unknown` then, even if `code` is a clear refusal. Only stores with several replicas set it.
    */
   readonly isAmbiguousBefore: boolean;
+  /** Nothing was sent, because the tables are not as they have to be: a person has to mend them. */
+  readonly needsPerson: boolean;
 
   constructor(code: number, outcome: StoreOutcome, detail: string, options: StoreErrorOptions = {}) {
     super(detail, options);
     this.code = code;
     this.outcome = outcome;
     this.isAmbiguousBefore = options.isAmbiguousBefore ?? false;
+    this.needsPerson = options.needsPerson ?? false;
   }
 }
 
@@ -74,6 +82,8 @@ export interface StoreErrorOptions {
   readonly cause?: unknown;
   /** Default false. */
   readonly isAmbiguousBefore?: boolean;
+  /** Default false. */
+  readonly needsPerson?: boolean;
 }
 
 /** chDB in this process. */

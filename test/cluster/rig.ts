@@ -110,6 +110,8 @@ export class Scope {
       'kafka-topic': this.topic,
       'kafka-group': this.group,
       'kafka-replication-factor': Math.min(3, rig.kafka.brokers.length),
+      // Which replica comes first must not depend on the machine's name.
+      'sink-ordinal': 0,
       'kafka-min-insync-replicas': Math.min(2, rig.kafka.brokers.length),
       'kafka-session-timeout-ms': 10_000,
       partitions: 12,

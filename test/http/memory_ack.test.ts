@@ -49,6 +49,7 @@ describe('ack=memory', () => {
   test('while the log takes nothing, so many events wait for it and the rest is refused', async () => {
     ess = await EssProcess.start({
       flags: {
+        producers: 2,
         'log-bytes-max': 64 * 1024,
         'event-bytes-max': 10_000,
         'group-bytes-max': 16 * 1024,
@@ -72,6 +73,11 @@ describe('ack=memory', () => {
     // Every event that was answered is either in the log or shown as waiting for it.
     assert.equal(conservation.accepted + conservation.memory_pending, memory);
     assert.ok(conservation.memory_pending > 0);
-    assert.equal((await fetch(`${running.url}/readyz`)).status, 503);
+    const ready = await fetch(`${running.url}/readyz`);
+    assert.equal(ready.status, 503);
+    // Each producer meets the same trouble, and the default ack waits for the log: it is one reason all the same.
+    const { reasons } = (await ready.json()) as { readonly reasons: readonly string[] };
+    assert.equal(reasons.length, 1, reasons.join(' / '));
+    assert.match(reasons[0] ?? '', /^log: /);
   });
 });

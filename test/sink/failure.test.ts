@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { failurePolicy } from '../../src/sink/failure.ts';
+import { describe } from '../../src/sink/patience.ts';
 import { unknownOutcomes } from '../../src/store/outcome.ts';
 import { StoreError } from '../../src/store/store.ts';
 
@@ -15,6 +16,18 @@ test('a row that breaks a constraint is poison, a missing table needs a person, 
     assert.equal(policyOf(code), 'retry');
   assert.equal(failurePolicy(new Error('of our own')), 'retry');
   assert.equal(failurePolicy(undefined), 'retry');
+});
+
+test('what a person must do is said with the command that does it', () => {
+  assert.match(
+    describe(new StoreError(60, 'refused', 'no such table')),
+    /error 60: no such table; .*: ess init$/,
+  );
+  assert.match(describe(new StoreError(81, 'refused', 'no such database')), /: ess init$/);
+  const unfit = new StoreError(0, 'refused', 'no window', { needsPerson: true });
+  assert.equal(failurePolicy(unfit), 'stop');
+  assert.equal(describe(unfit), 'no window');
+  assert.equal(describe(new StoreError(241, 'refused', 'memory')), 'ClickHouse error 241: memory');
 });
 
 test('no error that leaves the outcome open is taken for poison', () => {

@@ -7,13 +7,17 @@ import { blockToken, decodeIntent, encodeIntent } from '../../src/sink/intent.ts
 
 const offset = fc.maxSafeNat();
 const epoch = fc.stringMatching(/^[0-9a-zA-Z_-]{1,32}$/);
-const intent = fc.record({ epoch, first: offset, last: offset }, { noNullPrototype: true });
+const isGone = fc.constant<true>(true);
+const intent = fc.record(
+  { epoch, first: offset, last: offset, isGone },
+  { noNullPrototype: true, requiredKeys: ['epoch', 'first', 'last'] },
+);
 
-test('an intent comes back as it was written, in at most 80 bytes', () => {
+test('an intent comes back as it was written, in at most 85 bytes', () => {
   fc.assert(
     fc.property(intent, (value) => {
       const text = encodeIntent(value);
-      assert.ok(Buffer.byteLength(text) <= 80);
+      assert.ok(Buffer.byteLength(text) <= 85);
       assert.deepEqual(decodeIntent(text), value);
     }),
   );
@@ -28,6 +32,7 @@ test('a text of another format is never taken for an intent', () => {
   const others = [
     known.replace(/^1 /, '2 '),
     `${known} `,
+    `${known} lost`,
     ` ${known}`,
     known.replace('-', ' '),
     '{}',

@@ -101,6 +101,82 @@ test('after an answer that got lost the same range is sent again under the same 
   });
 });
 
+/** From now on every block pushes the token of the one before it out of the window. */
+async function forgetTokensAtOnce(rig: Rig): Promise<() => Promise<void>> {
+  await rig.store.command('ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1');
+  let blocks = 0;
+  return async () => {
+    blocks += 1;
+    await rig.store.command(
+      `INSERT INTO events SELECT * REPLACE ('other' AS epoch, concat('o', '${blocks}') AS id) FROM events LIMIT 1
+       SETTINGS insert_deduplication_token = 'other ${blocks}'`,
+    );
+  };
+}
+
+test('after an answer that got lost the rows are looked for once the token may be forgotten', async () => {
+  let forget = async (): Promise<void> => {};
+  let attempts = 0;
+  const options: RigOptions = {
+    limits: { tokenKnownMs: 1 },
+    afterInsert: async (insert) => {
+      if (!isEvents(insert)) return;
+      attempts += 1;
+      if (attempts > 1) return;
+      await forget();
+      throw unknown();
+    },
+  };
+  await withRig(options, async (rig) => {
+    forget = await forgetTokensAtOnce(rig);
+    await rig.append(events(10));
+    await drain(await rig.startSink(), 10);
+    assert.equal(attempts, 1);
+    await auditLedger(rig.store, rig.epoch, [10], true, ['other']);
+    assert.equal((await eventsOf(rig.store, false, rig.epoch)).length, 10);
+  });
+});
+
+test('a pending range whose block lands only after it was looked for is not stored twice, however late it is sent again', async () => {
+  let attempts = 0;
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let lateEnds: Promise<void> = Promise.resolve();
+  let forget = async (): Promise<void> => {};
+  const options: RigOptions = {
+    limits: { tokenKnownMs: 1 },
+    beforeInsert: async (insert) => {
+      if (!isEvents(insert)) return;
+      attempts += 1;
+      const attempt = attempts;
+      // The first owner's block is on its way when the partition goes to another one.
+      if (attempt === 1) await held;
+      // The second owner's first attempt is refused for sure, and the late block lands meanwhile.
+      if (attempt === 2) {
+        release();
+        await lateEnds;
+        await forget();
+        throw refused();
+      }
+    },
+  };
+  await withRig(options, async (rig) => {
+    forget = await forgetTokensAtOnce(rig);
+    await rig.append(events(10));
+    const late = await rig.startSink();
+    while (late.next < 10) late.read(1024 * 1024);
+    lateEnds = late.store();
+    await until(() => attempts === 1);
+    late.revoke();
+    await drain(await rig.startSink(), 10);
+    assert.equal(attempts, 2);
+    await auditLedger(rig.store, rig.epoch, [10], true, ['other']);
+    assert.equal((await eventsOf(rig.store, false, rig.epoch)).length, 10);
+  });
+});
+
 test('a ledger row that comes only after another owner has gone on covers what that one wrote, also without rows', async () => {
   let release = () => {};
   const held = new Promise<void>((resolve) => {
@@ -133,6 +209,49 @@ test('a ledger row that comes only after another owner has gone on covers what t
     assert.deepEqual(totals, { rows: 5, duplicates: 8, parked: 0, holes: 0 });
   });
 });
+
+for (const movedTo of [5, 8]) {
+  test(`what was gone before the first read is one ledger row, whoever writes it (the log begins at 5, then at ${movedTo})`, async () => {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let ledgerRows = 0;
+    const options: RigOptions = {
+      beforeInsert: async (insert) => {
+        if (insert.table !== 'ledger') return;
+        ledgerRows += 1;
+        if (ledgerRows === 1) await held;
+      },
+    };
+    await withRig(options, async (rig) => {
+      for (const count of [5, 3, 2]) await rig.append(events(count, (await rig.ends())[0]));
+      await rig.trimTo(5);
+      // Nothing was committed by a sink: the first one comes, and loses the partition while its row is on its way.
+      const first = await rig.beginSink(0, { offset: -1, metadata: '' });
+      await until(() => ledgerRows === 1);
+      first.sink.revoke();
+      const position = await rig.position();
+      if (movedTo > 5) await rig.trimTo(movedTo);
+      const second = await rig.beginSink(0, position);
+      if (movedTo === 5) {
+        await second.started;
+        await drain(second.sink, 10);
+      } else {
+        // What has gone since was there when ESS came: it is lost, and a person is told.
+        await until(() => /gap: .* ends at offset 5, .* 8 to 10/.test(rig.condition() ?? ''));
+        second.sink.stop();
+        await second.started;
+      }
+      release();
+      await first.started;
+      const hole = { partition: 0, first: 0, last: 4, rows: 0, duplicates: 0, parked: 0, holes: 5 };
+      assert.deepEqual((await ledgerOf(rig.store, rig.epoch))[0], hole);
+      if (movedTo === 5) await auditLedger(rig.store, rig.epoch, [10]);
+      else assert.equal((await ledgerOf(rig.store, rig.epoch)).length, 1);
+    });
+  });
+}
 
 test('a sink that stops while the store refuses never stores what comes after the refused range', async () => {
   let isDown = true;

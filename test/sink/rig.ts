@@ -57,6 +57,7 @@ const limitsByDefault: SinkLoopLimits = {
   sinkBatchBytesMax: 32 * 1024 * 1024,
   retryWindowMs: 600_000,
   identitiesMax: 100_000,
+  tokenKnownMs: 30_000,
   sinkLingerMs: 1,
   insertsPerSecond: 1000,
 };
@@ -135,11 +136,27 @@ export class Rig {
     return sink;
   }
 
-  /** A sink whose start is not waited for. */
-  async beginSink(partition = 0): Promise<{ sink: PartitionSink; started: Promise<void> }> {
+  /** A sink whose start is not waited for. `from`: what it is told that was committed, instead of what was. */
+  async beginSink(
+    partition = 0,
+    from?: LogPosition,
+  ): Promise<{ sink: PartitionSink; started: Promise<void> }> {
     const { parts, position } = await this.#assigned(partition, {});
     const sink = new PartitionSink(partition, parts);
-    return { sink, started: sink.start(position) };
+    return { sink, started: sink.start(from ?? position) };
+  }
+
+  /** What is committed. As for any new consumer, the sink before is no longer to be used. */
+  async position(partition = 0): Promise<LogPosition> {
+    return (await this.#assigned(partition, {})).position;
+  }
+
+  /** Makes the log begin at `start`, which has to be where a batch begins, as if its retention had passed. */
+  async trimTo(start: number, partition = 0): Promise<void> {
+    const { parts, position } = await this.#assigned(partition, {});
+    await parts.log.commit(partition, start, position.metadata);
+    while ((await this.appender.trim()) > 0);
+    assert.equal((await this.appender.states())[partition]?.start, start);
   }
 
   async #assigned(

@@ -4,11 +4,13 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
+import { EssError } from '../../src/errors.ts';
+import { describe as describeError } from '../../src/sink/patience.ts';
 import { openStore } from '../../src/store/client.ts';
 import { failurePolicy } from '../../src/store/failure.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
 import { type LedgerRow, ledgerBlock } from '../../src/store/native/ledger_block.ts';
-import { ledgerColumns } from '../../src/store/schema.ts';
+import { createLedger, ledgerColumns } from '../../src/store/schema.ts';
 import { openShard, type ShardOptions, ShardStore } from '../../src/store/shard_store.ts';
 import { type InsertOptions, type Store, StoreError } from '../../src/store/store.ts';
 import { ClickHouseNode, type Fault } from '../support/clickhouse_node.ts';
@@ -450,10 +452,20 @@ test('a replica that keeps failing is asked less and less often, and by one inse
   assert.equal(shard.replicas()[0]?.failures, bad.tokens.length);
 });
 
+test('a block is offered to no other replica once its token may be forgotten', async () => {
+  const replicas = [new ScriptedStore('r1', ['lost']), new ScriptedStore('r2', [])];
+  const shard = new ShardStore(replicas, { shard: 0, preferred: 0, check: async () => {} });
+  const late = shard.insertNative('t', [], [], { token: 'a', repeatWithinMs: 0 });
+  await rejectsWith(late, [0, 'unknown', false]);
+  assert.deepEqual(replicas[1]?.tokens, []);
+  // It is the first one's turn no more.
+  await shard.insertNative('t', [], [], { token: 'b', repeatWithinMs: 0 });
+  assert.deepEqual(replicas[1]?.tokens, ['b']);
+});
+
 test('a shard of one replica passes everything through', async () => {
   const only = new ScriptedStore('only', ['refused', 'unclear', 'stop', 'poison']);
-  const check = (): Promise<void> => Promise.reject(new Error('never asked'));
-  const shard = new ShardStore([only], { shard: 3, preferred: 5, check });
+  const shard = new ShardStore([only], { shard: 3, preferred: 5, check: async () => {} });
   await rejectsWith(send(shard, 'a'), [252, 'refused', false]);
   await rejectsWith(send(shard, 'a'), [0, 'unknown', false]);
   await rejectsWith(send(shard, 'a'), [60, 'refused', false]);
@@ -462,4 +474,126 @@ test('a shard of one replica passes everything through', async () => {
   await send(shard, 'a');
   assert.deepEqual(shard.replicas(), [{ name: 'only', isUp: true, lastError: null, failures: 0 }]);
   assert.deepEqual(await shard.rows('SELECT 1'), []);
+});
+
+test('a replica is checked again when its last check is too long ago, without keeping the inserts waiting', async () => {
+  const checked: string[] = [];
+  const replicas = [new ScriptedStore('r1', []), new ScriptedStore('r2', [])];
+  const check = async ({ name }: Store): Promise<void> => {
+    checked.push(name);
+    if (name === 'r1' && checked.filter((other) => other === 'r1').length === 2)
+      throw new EssError('format_unknown', 'no window');
+  };
+  const shard = new ShardStore(replicas, {
+    shard: 0,
+    preferred: 0,
+    check,
+    recheckMs: 0,
+    restMsMin: 1_000_000,
+  });
+  await send(shard, 'a');
+  // This one finds what is wrong, and the next one knows of it.
+  await send(shard, 'b');
+  await send(shard, 'c');
+  assert.deepEqual([replicas[0]?.tokens, replicas[1]?.tokens], [['a', 'b'], ['c']]);
+});
+
+test('where the tables of every replica are wrong, a person is needed', async () => {
+  const replicas = [new ScriptedStore('r1', []), new ScriptedStore('r2', [])];
+  const check = (): Promise<void> => Promise.reject(new EssError('format_unknown', 'no window'));
+  const shard = new ShardStore(replicas, { shard: 0, preferred: 0, check });
+  await assert.rejects(send(shard, 'a'), (error) => {
+    assert.ok(error instanceof StoreError);
+    assert.deepEqual([error.outcome, failurePolicy(error)], ['refused', 'stop']);
+    return true;
+  });
+  assert.deepEqual([replicas[0]?.tokens, replicas[1]?.tokens], [[], []]);
+});
+
+// Invariant: nothing is inserted into tables that somebody has dropped or made anew under the running system, other
+// than in the moment before that is noticed, and a dropped one does not come back by itself.
+describe("a shard's only node, whose tables change under the running system", () => {
+  let node: ClickHouseNode;
+  let direct: Store;
+  let tokens = 0;
+
+  const open = (recheckMs: number): Promise<ShardStore> =>
+    openShard(node.targets(), { shard: 0, preferred: 0, recheckMs });
+  const insert = (store: Store): Promise<void> => {
+    tokens += 1;
+    const block = ledgerBlock([{ ...row, first: tokens }]);
+    return store.insertNative('ledger', columnNames, block, { token: `${tokens}` });
+  };
+  const stops = (promise: Promise<void>, mend: RegExp): Promise<void> =>
+    assert.rejects(promise, (error) => {
+      assert.ok(error instanceof StoreError, String(error));
+      assert.deepEqual([error.outcome, failurePolicy(error)], ['refused', 'stop']);
+      assert.match(describeError(error), mend);
+      return true;
+    });
+  const stored = async (): Promise<number> =>
+    Number((await direct.rows<{ n: string }>('SELECT count() AS n FROM ledger'))[0]?.n);
+  const makeAnew = (ddl: string): Promise<void> =>
+    direct.command('DROP TABLE IF EXISTS ledger SYNC').then(() => direct.command(ddl));
+
+  before(async () => {
+    node = await ClickHouseNode.start();
+    const [target] = node.targets();
+    assert.ok(target !== undefined);
+    direct = await openStore(target);
+  });
+  after(async () => {
+    await direct.close();
+    await node.dispose();
+  });
+  beforeEach(async () => {
+    await ensureSchema(direct);
+    await makeAnew(createLedger('plain'));
+  });
+
+  test('an insert into a dropped table stops with the command that makes it, until somebody has made it', async () => {
+    const shard = await open(60_000);
+    await insert(shard);
+    await direct.command('DROP TABLE ledger SYNC');
+    // The node says so; from then on the check does, and it makes nothing.
+    for (let i = 0; i < 3; i += 1) await stops(insert(shard), /this mends it: ess init$/);
+    assert.equal(shard.replicas()[0]?.isUp, false);
+    await direct.command(createLedger('plain'));
+    await insert(shard);
+    assert.deepEqual([await stored(), shard.replicas()[0]?.isUp], [1, true]);
+    await shard.close();
+  });
+
+  test('a table that was made anew without a deduplication window gets nothing until it has one', async () => {
+    const shard = await open(0);
+    await insert(shard);
+    await makeAnew(createLedger('plain').replace(/non_replicated_deduplication_window = \d+, /, ''));
+    for (let i = 0; i < 2; i += 1)
+      await stops(insert(shard), /non_replicated_deduplication_window.*ess init --apply/);
+    assert.equal(await stored(), 0);
+    await direct.command('ALTER TABLE ledger MODIFY SETTING non_replicated_deduplication_window = 10000');
+    await insert(shard);
+    assert.equal(await stored(), 1);
+    await shard.close();
+  });
+
+  test('a node whose tables are not there yet gets no insert, and no tables', async () => {
+    await direct.command('DROP TABLE ledger SYNC');
+    const shard = await open(60_000);
+    await stops(insert(shard), /table ledger is missing.*ess init$/);
+    assert.deepEqual(
+      await node.inserts(0).then((all) => all.some(({ token }) => token === `${tokens}`)),
+      false,
+    );
+    await shard.close();
+  });
+
+  test('tables are not looked at again with every insert', async () => {
+    const shard = await open(3_600_000);
+    await insert(shard);
+    await makeAnew(createLedger('plain').replace(/non_replicated_deduplication_window = \d+, /, ''));
+    await insert(shard);
+    assert.equal(await stored(), 1);
+    await shard.close();
+  });
 });

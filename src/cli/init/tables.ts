@@ -1,7 +1,7 @@
 // The tables of one store, embedded or a ClickHouse node: compared with what the sinks need, made where they are
 // missing, and changed where that is allowed and touches no row. Runs on the main thread.
 
-import { compareSchema, type Difference } from '../../store/migrate.ts';
+import { compareSchema, type Difference, isMissingTable, mendOf, subjectOf } from '../../store/migrate.ts';
 import type { TableKind } from '../../store/schema.ts';
 import { type Store, StoreError } from '../../store/store.ts';
 import type { Finding } from './step.ts';
@@ -57,26 +57,10 @@ export function findingOf(
   };
 }
 
-function subjectOf({ table, what }: Difference): string {
-  if (table === '') return what;
-  return what === 'table' ? `table ${table}` : `table ${table}: ${what}`;
-}
-
-function isMissingTable({ what, mend }: Difference): boolean {
-  return what === 'table' && mend !== null;
-}
-
 function breaksOf({ what }: Difference): string {
   if (what === 'table' || what.startsWith('column ') || what.startsWith('macro ')) {
     return 'ack=store: nothing can be stored here';
   }
   if (what.startsWith('fsync_')) return 'ack=store: an answered event could be lost with the power';
   return 'exactly once: an event could be stored twice, or be replaced by another';
-}
-
-function mendOf(difference: Difference): string {
-  if (isMissingTable(difference)) return 'ess init';
-  if (difference.mend !== null) return `ess init --apply (${difference.mend})`;
-  if (difference.what.startsWith('macro ')) return "a macro in the node's configuration, then ess init";
-  return 'by hand: no statement does it without touching rows';
 }

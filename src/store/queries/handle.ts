@@ -81,6 +81,11 @@ export async function handleRead(
   return Object.keys(headers).length === 0 ? answer : { ...answer, headers };
 }
 
+/** The answer to a read that no store could be asked for. */
+export function unavailableAnswer(detail: string): ReadAnswer {
+  return problem('store_unavailable', detail);
+}
+
 async function answerOrProblem(fanOut: FanOut, request: ReadRequest, nowMs: number): Promise<ReadAnswer> {
   try {
     if (request.path === '/events/statistics') return await answerStatistics(fanOut, request, nowMs);

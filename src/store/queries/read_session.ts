@@ -1,7 +1,7 @@
 // The statements of one read on one shard: they share the read's time limit and the same bounds, stay on one replica
 // while it answers, and go to the next one when it does not. Runs on reader threads.
 //
-//   choose: the replicas in order of health; the first that has every acknowledged block (replica_state.ts)
+//   choose: the replicas in order of health; the first that has every acknowledged block (../replica_state.ts)
 //   ask:    the statement, while `SELECT 1` beside it tells a node that is slow from one that is gone
 //   failed: the next replica; none left: ShardUnavailableError, and the shard is missing from this read's answer
 //
@@ -9,9 +9,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../../errors.ts';
+import { type ReplicaState, readReplicaState } from '../replica_state.ts';
 import { type QueryOptions, type Store, StoreError } from '../store.ts';
 import type { Bindings } from './bindings.ts';
-import { type ReplicaState, readReplicaState } from './replica_state.ts';
 import type { Replica, Shard } from './shards.ts';
 import type { TimeLimit } from './time_limit.ts';
 
@@ -168,7 +168,7 @@ export class ReadSession {
   /** Null if it does not answer. */
   async #stateOf(replica: Replica): Promise<ReplicaState | null> {
     try {
-      return await this.#watched(replica, readReplicaState);
+      return await this.#watched(replica, (store, options) => readReplicaState(store, ['events'], options));
     } catch (error) {
       this.#drop(replica, error);
       return null;

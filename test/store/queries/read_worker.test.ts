@@ -1,9 +1,15 @@
 // The reader thread as piscina runs it.
 
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
+import { pinEmbeddedEngine } from '../../../src/store/chdb_engine.ts';
+import { openStore } from '../../../src/store/client.ts';
+import { ensureSchema } from '../../../src/store/migrate.ts';
 import type { ReadAnswer, ReadRequest } from '../../../src/store/queries/handle.ts';
 import { bodyText, Fixture, type ListJson, problemOf } from './fixture.ts';
 import { ShardedFixture } from './sharded_fixture.ts';
@@ -90,5 +96,39 @@ test('a reader thread takes shards as well, and says when one is missing', async
   } finally {
     await readers.close();
     await fixture.close();
+  }
+});
+
+test('a reader thread whose store cannot be opened says so in every answer, and opens it as soon as it can', async () => {
+  await pinEmbeddedEngine();
+  const folder = mkdtempSync(join(tmpdir(), 'ess-reader-'));
+  const path = join(folder, 'store');
+  // No directory can be made where a file is.
+  writeFileSync(path, '');
+  const conditions: (string | null)[] = [];
+  const readers = new Piscina<ReadRequest, ReadAnswer>({
+    filename: fileURLToPath(new URL('./read.worker.js', import.meta.url)),
+    minThreads: 1,
+    maxThreads: 1,
+    atomics: 'disabled',
+    workerData: { target: { kind: 'embedded', path }, timeoutMs: 60_000 },
+  });
+  readers.on('message', ({ text }: { readonly text: string | null }) => conditions.push(text));
+  const list = (): Promise<ReadAnswer> => readers.run({ path: '/events/', query: '', accept: '' });
+  try {
+    const [thread] = readers.threads;
+    for (let i = 0; i < 3; i += 1) assert.equal(problemOf(await list()).code, 'store_unavailable');
+    assert.equal(conditions.length, 1);
+    assert.match(conditions[0] ?? '', /cannot be opened/);
+    rmSync(path);
+    const store = await openStore({ kind: 'embedded', path });
+    await ensureSchema(store);
+    while ((await list()).status !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(conditions.at(-1), null);
+    assert.deepEqual(readers.threads, [thread]);
+    await store.close();
+  } finally {
+    await readers.close();
+    rmSync(folder, { recursive: true, force: true });
   }
 });

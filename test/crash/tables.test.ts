@@ -1,0 +1,69 @@
+// Invariant: tables that are dropped under the running system lose nothing that was not in them, and the status says
+// which command makes them again.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openStore } from '../../src/store/client.ts';
+import { ensureSchema } from '../../src/store/migrate.ts';
+import { ClickHouseNode } from '../support/clickhouse_node.ts';
+import { EssProcess } from '../support/ess_process.ts';
+
+interface ReadyJson {
+  readonly status: string;
+  readonly reasons: readonly string[];
+}
+
+for (const table of ['events', 'ledger']) {
+  test(`a dropped table of ${table} is named on /readyz with the command that makes it, and the events wait`, {
+    timeout: 120_000,
+  }, async () => {
+    const node = await ClickHouseNode.start();
+    const [target] = node.targets();
+    assert.ok(target !== undefined);
+    const direct = await openStore(target);
+    await ensureSchema(direct);
+    const ess = await EssProcess.start({
+      flags: { clickhouse: node.urls.join(','), producers: 1, sinks: 1, readers: 1, partitions: 1 },
+    });
+    try {
+      const post = async (id: string): Promise<void> => {
+        const response = await ess.post(JSON.stringify({ id }), '?ack=log');
+        assert.equal(response.status, 200, await response.text());
+      };
+      await post('before');
+      await ess.drained();
+      await direct.command(`DROP TABLE ${table} SYNC`);
+      await post('meanwhile');
+      for (;;) {
+        const { status, reasons } = await ess.getJson<ReadyJson>('/readyz');
+        if (status === 'degraded' && reasons.some((reason) => /this mends it: ess init$/.test(reason))) break;
+        await sleep(20);
+      }
+      const [left] = await direct.rows<{ n: string }>(
+        'SELECT count() AS n FROM system.tables WHERE database = currentDatabase() AND name = {table:String}',
+        { table },
+      );
+      assert.equal(left?.n, '0', 'it is not made by the sink');
+      // As `ess init` does.
+      await ensureSchema(direct);
+      await ess.drained();
+      const events = await direct.rows<{ id: string }>('SELECT id FROM events FINAL ORDER BY id');
+      const expected = table === 'events' ? ['meanwhile'] : ['before', 'meanwhile'];
+      assert.deepEqual(
+        events.map(({ id }) => id),
+        expected,
+      );
+      for (;;) {
+        const { reasons } = await ess.getJson<ReadyJson>('/readyz');
+        if (!reasons.some((reason) => reason.includes('ess init'))) break;
+        await sleep(20);
+      }
+      assert.equal(await ess.end('SIGTERM'), 0);
+    } finally {
+      await ess.dispose();
+      await direct.close();
+      await node.dispose();
+    }
+  });
+}
