@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { shardCount } from '../../config/clickhouse.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
-import { KafkaClient, KafkaError } from '../../log/kafka/client.ts';
+import { KafkaClient } from '../../log/kafka/client.ts';
+import { KafkaError } from '../../log/kafka/kafka_error.ts';
 import type { KafkaTarget } from '../../log/kafka/target.ts';
 import {
   compareTopic,

@@ -3,24 +3,21 @@
 // the sink's thread, with a connection of its own to each leader and two to the group's coordinator.
 
 import { hostname } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../../errors.ts';
 import { faultPoint } from '../../faults.ts';
 import type { AssignmentListener, DeadLetter, LogConsumer, PartitionState, RecordVisitor } from '../log.ts';
-import { KafkaClient, KafkaError, type TopicView } from './client.ts';
+import type { Bounds } from './bounds.ts';
+import { KafkaClient } from './client.ts';
 import { KafkaCoordinator } from './coordinator.ts';
 import { KafkaDeadLetters } from './dead_letters.ts';
-import { type Bounds, Fetcher } from './fetcher.ts';
+import { Fetcher } from './fetcher.ts';
 import { type GroupLog, GroupMember } from './group.ts';
 import { type CommittedPosition, groupErrors } from './group_calls.ts';
+import { KafkaError } from './kafka_error.ts';
+import { openTopic } from './opening.ts';
 import type { KafkaTarget } from './target.ts';
-import { kafkaError, kafkaErrors } from './wire/errors.ts';
+import type { TopicView } from './topic_view.ts';
 
-/** `openKafkaConsumer` gives up after this, ms: a cluster that starts together with ESS needs 10 to 20 s. */
-const openTimeoutMs = 30_000;
-/** But a topic that no broker knows, or a refused password, is believed after this, ms. */
-const openRefusedMs = 5_000;
-const openRetryMs = 200;
 const requestTimeoutMs = 5_000;
 /** What is not learnt from fetching is asked for at most this often, ms. */
 const statesAgeMaxMs = 1_000;
@@ -54,39 +51,12 @@ export async function openKafkaConsumer(
 ): Promise<LogConsumer> {
   const client = new KafkaClient(target, { name: 'ess-fetch', requestTimeoutMs, onLog });
   try {
-    return new KafkaConsumer(target, placement, client, await openTopic(client, target), onLog);
+    const view = await openTopic(client, target, () => client.metadata(0));
+    return new KafkaConsumer(target, placement, client, view, onLog);
   } catch (error) {
     await client.close();
     throw error;
   }
-}
-
-async function openTopic(client: KafkaClient, target: KafkaTarget): Promise<TopicView> {
-  const startMs = performance.now();
-  for (;;) {
-    try {
-      return await client.metadata(0);
-    } catch (error) {
-      if (!(error instanceof KafkaError)) throw error;
-      const isRefused = error.kind === 'authentication' || error.protocolCode !== undefined;
-      const ageMs = performance.now() - startMs;
-      if (ageMs > (isRefused ? openRefusedMs : openTimeoutMs)) throw openFailure(target, error);
-    }
-    await sleep(openRetryMs);
-  }
-}
-
-function openFailure({ topic, brokers }: KafkaTarget, cause: KafkaError): EssError {
-  const where = brokers.join(', ');
-  if (cause.kind === 'authentication')
-    return new EssError('log_unavailable', `Kafka at ${where} refuses the user name or password`, { cause });
-  if (cause.protocolCode === undefined)
-    return new EssError('log_unavailable', `no Kafka broker answers: ${cause.message}`, { cause });
-  const text =
-    cause.protocolCode === kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code
-      ? `topic ${topic} is not there; \`ess init\` creates it`
-      : `Kafka at ${where} refuses topic ${topic}: ${kafkaError(cause.protocolCode).name}`;
-  return new EssError('log_unavailable', text, { cause });
 }
 
 class KafkaConsumer implements LogConsumer {

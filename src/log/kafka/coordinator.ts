@@ -3,7 +3,7 @@
 // nothing; a request that fails for want of a coordinator makes the next one look for it anew.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type KafkaClient, KafkaError } from './client.ts';
+import type { KafkaClient } from './client.ts';
 import {
   type CommittedPosition,
   commitCall,
@@ -18,6 +18,7 @@ import {
   type SyncAnswer,
   syncCall,
 } from './group_calls.ts';
+import { KafkaError } from './kafka_error.ts';
 import type { WireCall } from './wire/call.ts';
 
 /** What membership needs of a coordinator; every method settles within a time of its own and rejects with KafkaError. */

@@ -5,13 +5,16 @@
 import { EssError } from '../../errors.ts';
 import type { EventLimits } from '../../event/parser.ts';
 import type { RecordVisitor } from '../log.ts';
-import { type KafkaClient, KafkaError, type PartitionView, type TopicView } from './client.ts';
+import { askBounds, type Bounds, byLeader } from './bounds.ts';
+import type { KafkaClient } from './client.ts';
+import { Feed } from './feed.ts';
 import { extentOf, FetchedBatches } from './fetched.ts';
 import type { GroupLog } from './group.ts';
+import { KafkaError } from './kafka_error.ts';
 import { BatchPacker } from './packer.ts';
+import type { PartitionView, TopicView } from './topic_view.ts';
 import { kafkaError, kafkaErrors } from './wire/errors.ts';
 import { type FetchAnswer, type FetchedPartition, fetchCall } from './wire/fetch.ts';
-import { listOffsetsCall } from './wire/list_offsets.ts';
 
 /** The log that was opened. */
 export interface FetchedTopic {
@@ -33,14 +36,6 @@ export interface FetcherOptions extends FetchedTopic {
   /** The topic is no longer the one that was opened. Comes once; nothing is fetched any more. */
   readonly onChanged: (reason: string) => void;
   readonly onLog?: GroupLog;
-}
-
-/** Where a partition begins and ends. */
-export interface Bounds {
-  /** First offset still held. */
-  readonly start: number;
-  /** The last stable offset. */
-  readonly end: number;
 }
 
 /** How long a leader may wait for records, ms. */
@@ -80,52 +75,6 @@ const movedCodes: ReadonlySet<number> = new Set<number>([
   kafkaErrors.UNKNOWN_LEADER_EPOCH.code,
   kafkaErrors.OFFSET_NOT_AVAILABLE.code,
 ]);
-
-/** A partition that is fetched, and what was fetched of it. */
-class Feed {
-  readonly partition: number;
-  /** Next offset to be read; -1 while nobody has said. */
-  readAt: number;
-  /** Next offset to be fetched. */
-  fetchAt: number;
-  readonly fetched: FetchedBatches[] = [];
-  /** Why nothing after what was fetched can be. */
-  gap: string | null = null;
-  /** In a request, or being looked into. */
-  isBusy = false;
-  /** Changes when the position does: an answer to a question of before is none. */
-  turn = 0;
-  failures = 0;
-  /** Not before this, by the monotonic clock, ms. */
-  notBeforeMs = 0;
-  /** Since when leaders say that the position is past their end, by the monotonic clock, ms; 0 while they do not. */
-  beyondSinceMs = 0;
-  /** Size of a batch that did not fit the last answer, bytes; 0 if there was none. */
-  wantedBytes = 0;
-  bounds: Bounds | null = null;
-
-  constructor(partition: number, offset: number) {
-    this.partition = partition;
-    this.readAt = offset;
-    this.fetchAt = offset;
-  }
-
-  get bytes(): number {
-    let bytes = 0;
-    for (const batches of this.fetched) bytes += batches.bytesLeft;
-    return bytes;
-  }
-
-  moveTo(offset: number): void {
-    this.readAt = offset;
-    this.fetchAt = offset;
-    this.fetched.length = 0;
-    this.gap = null;
-    this.beyondSinceMs = 0;
-    this.wantedBytes = 0;
-    this.turn += 1;
-  }
-}
 
 export class Fetcher {
   readonly #client: FetchClient;
@@ -209,42 +158,14 @@ export class Fetcher {
   async list(partitions: readonly number[]): Promise<Map<number, Bounds>> {
     const found = new Map<number, Bounds>();
     const view = await this.#client.metadata(lookEveryMs);
-    const byLeader = new Map<number, number[]>();
-    for (const partition of partitions) {
-      const leader = view.partitions[partition]?.leader ?? -1;
-      if (leader === -1) continue;
-      const own = byLeader.get(leader);
-      if (own === undefined) byLeader.set(leader, [partition]);
-      else own.push(partition);
-    }
-    await Promise.all(
-      [...byLeader].map(async ([leader, own]) => {
-        const { topic } = this.#options;
-        try {
-          const [starts, ends] = await Promise.all([
-            this.#client.send(
-              leader,
-              listOffsetsCall({ topic, at: 'earliest', partitions: own }),
-              requestTimeoutMs,
-            ),
-            this.#client.send(
-              leader,
-              listOffsetsCall({ topic, at: 'latest', partitions: own }),
-              requestTimeoutMs,
-            ),
-          ]);
-          const endOf = new Map(ends.map((end) => [end.partition, end]));
-          for (const { partition, errorCode, offset: start } of starts) {
-            const end = endOf.get(partition);
-            if (end === undefined || errorCode !== 0 || end.errorCode !== 0) continue;
-            found.set(partition, { start, end: end.offset });
-          }
-        } catch (error) {
-          if (!(error instanceof KafkaError)) throw error;
-          this.#client.forget();
-        }
-      }),
+    const wanted = new Set(partitions);
+    const led = byLeader(view.partitions.filter(({ partition }) => wanted.has(partition)));
+    const { topic } = this.#options;
+    const told = [...led].map(([leader, own]) =>
+      askBounds(this.#client, topic, leader, own, requestTimeoutMs, () => this.#client.forget()),
     );
+    for (const bounds of await Promise.all(told))
+      for (const [partition, own] of bounds) found.set(partition, own);
     return found;
   }
 

@@ -15,8 +15,8 @@
 // are the steps of `#run`: `#join` (joining, syncing), `#positions`, `#own`, and `#pause` after a failure.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EssError } from '../../errors.ts';
 import { assignerName, assignPartitions, type MemberProfile } from './assigner.ts';
+import { CommitQueue, lostError } from './commit_queue.ts';
 import type { Coordinator } from './coordinator.ts';
 import {
   type CommittedPosition,
@@ -29,6 +29,7 @@ import {
   writeAssignment,
   writeSubscription,
 } from './group_calls.ts';
+import { messageOf } from './kafka_error.ts';
 import { type Clock, Lease, type Moment, systemClock } from './lease.ts';
 import { kafkaError } from './wire/errors.ts';
 
@@ -81,14 +82,6 @@ const endsLease: ReadonlySet<number> = new Set([
 ]);
 /** The member must ask for a new id. */
 const endsMember: ReadonlySet<number> = new Set([groupErrors.unknownMemberId, groupErrors.fencedInstanceId]);
-/** Nothing was written, and the same request may work later. */
-const commitAgain: ReadonlySet<number> = new Set([
-  groupErrors.unknownTopicOrPartition,
-  groupErrors.requestTimedOut,
-  groupErrors.coordinatorLoading,
-  groupErrors.coordinatorNotAvailable,
-  groupErrors.notCoordinator,
-]);
 
 /** An error code in the answer to a request of the group. */
 class GroupRefusal extends Error {
@@ -106,16 +99,12 @@ interface Entered {
   readonly positions: readonly CommittedPosition[];
 }
 
-interface PendingCommit {
-  position: CommittedPosition;
-  readonly waiters: { readonly resolve: () => void; readonly reject: (error: EssError) => void }[];
-}
-
 export class GroupMember {
   readonly #coordinator: Coordinator;
   readonly #options: GroupOptions;
   readonly #clock: Clock;
   readonly #listener: GroupListener;
+  readonly #commits: CommitQueue;
   readonly #closing = new AbortController();
   /** Byte-constant: the coordinator takes another one for a reason to rebalance. */
   readonly #subscription: Buffer;
@@ -128,12 +117,6 @@ export class GroupMember {
   #beating: Lease | null = null;
   #onLost: () => void = () => {};
   #loop: Promise<void> = Promise.resolve();
-  /** By partition: what the next request carries. */
-  #pending = new Map<number, PendingCommit>();
-  /** By partition: what the request under way carries. */
-  #sending = new Map<number, PendingCommit>();
-  #isFlushing = false;
-  #onDrained: () => void = () => {};
   #toldRefusal: number = groupErrors.none;
 
   constructor(coordinator: Coordinator, options: GroupOptions, listener: GroupListener) {
@@ -141,6 +124,16 @@ export class GroupMember {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#listener = listener;
+    this.#commits = new CommitQueue(coordinator, {
+      current: () => this.#current(),
+      tryEnd: (code, lease) => {
+        if (!endsLease.has(code)) return false;
+        this.#endBy(code, lease);
+        return true;
+      },
+      pause: (failures) => this.#pause(failures),
+      say: (level, message, fields) => this.#say(level, message, fields),
+    });
     this.#subscription = writeSubscription(options.topic, options.profile);
   }
 
@@ -162,19 +155,7 @@ export class GroupMember {
   commit(position: CommittedPosition): Promise<void> {
     const { partition } = position;
     if (!this.owns(partition)) return Promise.reject(lostError(partition));
-    return new Promise((resolve, reject) => {
-      const pending = this.#pending.get(partition);
-      if (pending === undefined) {
-        this.#pending.set(partition, { position, waiters: [{ resolve, reject }] });
-      } else {
-        pending.position = position;
-        pending.waiters.push({ resolve, reject });
-      }
-      if (this.#isFlushing) return;
-      this.#isFlushing = true;
-      // Not a microtask: commits of several partitions in one turn of the event loop come from several promises.
-      setImmediate(() => void this.#flush());
-    });
+    return this.#commits.add(position);
   }
 
   /** Gives everything back for good: `revoked` comes from within this call, and the group is left behind it. */
@@ -187,14 +168,8 @@ export class GroupMember {
 
   /** Waits a little for commits under way, then leaves the group. The listener hears nothing more. */
   async close(): Promise<void> {
-    if (this.#isFlushing && this.#current() !== null) {
-      await within(
-        drainTimeoutMs,
-        new Promise<void>((resolve) => {
-          this.#onDrained = resolve;
-        }),
-      );
-    }
+    if (this.#commits.isBusy && this.#current() !== null)
+      await within(drainTimeoutMs, this.#commits.drained());
     this.#closing.abort();
     this.#isAnnounced = false;
     if (this.#lease !== null) this.#lose(this.#lease, 'closed');
@@ -370,11 +345,7 @@ export class GroupMember {
     if (this.#lease !== lease) return;
     this.#lease = null;
     clearInterval(this.#beatTimer);
-    for (const commits of [this.#pending, this.#sending]) {
-      for (const [partition, { waiters }] of commits)
-        for (const { reject } of waiters) reject(lostError(partition));
-      commits.clear();
-    }
+    this.#commits.lose();
     this.#say('info', 'gave up its partitions', { generation: lease.generation, reason });
     if (this.#isAnnounced) {
       this.#isAnnounced = false;
@@ -403,65 +374,6 @@ export class GroupMember {
     await within(leaveTimeoutMs, left);
   }
 
-  // ---- commits --------------------------------------------------------------------------------------------------
-
-  /** One request at a time: the next one carries all that waited. */
-  async #flush(): Promise<void> {
-    for (;;) {
-      const lease = this.#current();
-      // Where the lease is gone, whoever ended it has rejected, or is about to reject, what waits.
-      if (lease === null || this.#pending.size === 0) break;
-      this.#sending = this.#pending;
-      this.#pending = new Map();
-      await this.#send(lease, this.#sending);
-    }
-    this.#isFlushing = false;
-    this.#onDrained();
-  }
-
-  /** Repeats until every position is settled or the lease is over, which settles them too. */
-  async #send(lease: Lease, commits: Map<number, PendingCommit>): Promise<void> {
-    for (let failures = 0; commits.size > 0; failures += 1) {
-      if (failures > 0) await this.#pause(failures - 1);
-      if (this.#current() !== lease) return;
-      if (failures > 0) this.#joinPending(commits);
-      let codes: ReadonlyMap<number, number>;
-      try {
-        const positions = [...commits.values()].map(({ position }) => position);
-        codes = await this.#coordinator.commit(lease, positions);
-      } catch (error) {
-        // It may have been written. Repeating it under the same lease writes the same again, or is refused.
-        this.#say('debug', 'a commit was not answered', { reason: messageOf(error) });
-        continue;
-      }
-      // Acknowledged too late is as good as not: others may have read the positions before.
-      if (this.#current() !== lease) return;
-      for (const [partition, commit] of commits) {
-        const code = codes.get(partition);
-        if (code === undefined || commitAgain.has(code)) continue;
-        if (endsLease.has(code)) {
-          this.#endBy(code, lease);
-          return;
-        }
-        commits.delete(partition);
-        for (const { resolve, reject } of commit.waiters) {
-          if (code === groupErrors.none) resolve();
-          else reject(refusedError(partition, code));
-        }
-      }
-    }
-  }
-
-  /** Positions that were asked for while an attempt failed take the place of older ones. */
-  #joinPending(commits: Map<number, PendingCommit>): void {
-    for (const [partition, newer] of this.#pending) {
-      const older = commits.get(partition);
-      if (older !== undefined) newer.waiters.unshift(...older.waiters);
-      commits.set(partition, newer);
-    }
-    this.#pending.clear();
-  }
-
   // ---- helpers --------------------------------------------------------------------------------------------------
 
   async #pause(failures: number): Promise<void> {
@@ -480,20 +392,6 @@ export class GroupMember {
   #say(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void {
     this.#options.onLog?.(level, message, { member: this.#options.profile.label, ...fields });
   }
-}
-
-function lostError(partition: number): EssError {
-  return new EssError('outcome_unknown', `partition ${partition} is not owned by this sink any more`);
-}
-
-function refusedError(partition: number, code: number): EssError {
-  const text = `the position of partition ${partition} was refused: ${kafkaError(code).name}`;
-  if (code === groupErrors.offsetMetadataTooLarge) return new EssError('internal', text);
-  return new EssError('log_unavailable', text);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Settles with `work`, or after `ms`. */

@@ -3,7 +3,8 @@
 
 import { performance } from 'node:perf_hooks';
 import { EssError } from '../../errors.ts';
-import { type KafkaClient, KafkaError } from './client.ts';
+import type { KafkaClient } from './client.ts';
+import { KafkaError } from './kafka_error.ts';
 
 /** Kafka's names of the settings that matter here. */
 export const topicConfigNames = {

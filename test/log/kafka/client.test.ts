@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { createServer, type Server, type Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import { KafkaClient, KafkaError, type KafkaErrorKind } from '../../../src/log/kafka/client.ts';
+import { KafkaClient } from '../../../src/log/kafka/client.ts';
+import { KafkaError, type KafkaErrorKind } from '../../../src/log/kafka/kafka_error.ts';
 import type { KafkaTarget } from '../../../src/log/kafka/target.ts';
 import type { WireCall } from '../../../src/log/kafka/wire/call.ts';
 import { fetchCall } from '../../../src/log/kafka/wire/fetch.ts';

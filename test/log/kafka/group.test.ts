@@ -5,7 +5,6 @@ import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { EssError } from '../../../src/errors.ts';
-import { KafkaError } from '../../../src/log/kafka/client.ts';
 import type { Coordinator } from '../../../src/log/kafka/coordinator.ts';
 import { type GroupListener, type GroupLog, GroupMember } from '../../../src/log/kafka/group.ts';
 import {
@@ -20,6 +19,7 @@ import {
   writeAssignment,
   writeSubscription,
 } from '../../../src/log/kafka/group_calls.ts';
+import { KafkaError } from '../../../src/log/kafka/kafka_error.ts';
 import { Lease, type Moment, systemClock } from '../../../src/log/kafka/lease.ts';
 import { until } from '../eventually.ts';
 
