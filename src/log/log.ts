@@ -21,16 +21,26 @@ export interface PartitionState {
   readonly end: number;
   /** Bytes held by the partition, consumed ones included. */
   readonly bytes: number;
-  /** Committed consumer position: the next offset to be consumed. 0 if none was committed. */
+  /**
+   * Committed consumer position: the next offset to be consumed. 0 if none was committed in this epoch. One that is
+   * foreign (see LogPosition) counts as it is, up to `end`: this is for showing the lag, which must come back to 0 however
+   * the position got there, and not for believing that anything is stored.
+   */
   readonly committed: number;
 }
 
 /** A consumer's durable position: the next offset to consume, with the text that was committed beside it. */
 export interface LogPosition {
-  /** -1 when none was ever committed, or it has expired. */
+  /** -1 when none was ever committed in this epoch, or it has expired. */
   readonly offset: number;
   /** Empty when none was committed. */
   readonly metadata: string;
+  /**
+   * True if it cannot be told that a consumer of this log committed it, in this epoch: somebody moved it by hand, or an
+   * older ESS left it. It proves nothing, but the partition's owner should know of it. A commit puts an end to it. The
+   * embedded log has no such positions.
+   */
+  readonly isForeign?: boolean;
 }
 
 /** A record that the store refused for good, kept durably under epoch:partition:offset. */
@@ -79,7 +89,11 @@ export interface LogAppender extends DeadLetterReader {
   readonly appendsMax: number;
   /** The state of every partition, by index. */
   states(): Promise<PartitionState[]>;
-  /** Committed consumer positions of these partitions, in order; 0 where none was committed. */
+  /**
+   * Up to where consumers of this log have said that everything is stored, for each of these partitions, in order; 0
+   * where none has. `ack=store` is answered by it, so what was committed in another epoch, or is foreign, is 0 as well.
+   * Rejects with `log_unavailable`.
+   */
   committed(partitions: readonly number[]): Promise<number[]>;
   /** Removes consumed batches past the retention bounds, never past a committed position; gives the bytes freed. */
   trim(): Promise<number>;
@@ -133,8 +147,8 @@ export interface LogConsumer extends DeadLetterReader {
    */
   isOwned(partition: number): boolean;
   /**
-   * Durably sets the position of an owned partition, forwards or back. Rejects with `outcome_unknown` if the ownership
-   * was lost.
+   * Durably sets the position of an owned partition, forwards or back, with a text of at most 4,000 bytes. Rejects with
+   * `outcome_unknown` if the ownership was lost.
    */
   commit(partition: number, offset: number, metadata: string): Promise<void>;
   /** Durable when settled; a repeat of the same position replaces the letter. Must precede the commit past it. */

@@ -238,8 +238,10 @@ export class PartitionSink {
     this.#done = resume;
     this.#committed = Math.max(0, position.offset);
     // A pending intent stays as it is until its range is stored: it is what the next start goes by. A position that is
-    // ahead of the ledger is moved back even if nothing follows: else what lies between would look consumed.
-    this.#isCompleted = this.#forcedLast >= 0 || (this.#committed === resume && position.metadata === '');
+    // ahead of the ledger is moved back even if nothing follows: else what lies between would look consumed. One that
+    // is not ours is committed anew: until then it proves to nobody that what lies before it is stored.
+    const isOurs = position.metadata === '' && position.isForeign !== true;
+    this.#isCompleted = this.#forcedLast >= 0 || (this.#committed === resume && isOurs);
     this.#doneAtMs = Date.now();
     board.raise(partition, 'committed', Math.min(this.#committed, resume));
     this.#setCondition(null);

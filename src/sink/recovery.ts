@@ -91,6 +91,8 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     const fields = { first: resume, last: forcedLast, rows: landed.count };
     say('info', landed.count > 0 ? 'completing a stored range' : 'sending a pending range again', fields);
   }
+  if (position.isForeign === true)
+    say('warn', 'the position was moved by hand, or is of an older ESS', { committed: position.offset });
   if (position.offset > resume) {
     const fields = { committed: position.offset, ledger: resume };
     say('warn', 'position is ahead of the ledger: going on from the ledger', fields);

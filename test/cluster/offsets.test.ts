@@ -11,6 +11,7 @@ import { Kafka, logLevel } from 'kafkajs';
 import { kafkaTarget } from '../../src/config/kafka.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { KafkaClient } from '../../src/log/kafka/client.ts';
+import { stampText } from '../../src/log/kafka/position_stamp.ts';
 import { encodePlainBatch } from '../../src/log/kafka/wire/batch_encoder.ts';
 import { crc32c } from '../../src/log/kafka/wire/crc32c.ts';
 import { produceCall, produceOutcome } from '../../src/log/kafka/wire/produce.ts';
@@ -181,12 +182,13 @@ describe('whatever lies in the topic and becomes of the offsets', canRun, () => 
         sink = await scope.start('sink');
         await scope.drained();
         console.log(`${name}: caught up after ${Date.now() - startMs} ms`);
+        const epoch = (await kafka.topicId(topic)) ?? '';
         const untilMs = Date.now() + patienceMs;
         for (let partition = 0; partition < partitions; partition += 1) {
           const { end } = await kafka.offsets(topic, partition);
           for (;;) {
             const { offset, metadata } = await kafka.groupOffset(group, topic, partition);
-            if (offset === end && metadata === '') break;
+            if (offset === end && metadata === stampText(epoch, '')) break;
             assert.ok(
               Date.now() < untilMs,
               `position ${offset} of partition ${partition}, which ends at ${end}`,

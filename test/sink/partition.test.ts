@@ -54,6 +54,21 @@ test('a range is announced as an intent, stored, written into the ledger and com
     });
   }));
 
+test('a position that is not of our own making is committed anew even if nothing follows, and is reported', () =>
+  withRig({}, async (rig) => {
+    await rig.append(events(10));
+    await drain(await rig.startSink(), 10);
+    const own = await rig.startSink();
+    assert.equal(own.isAwaitingCompletion, false);
+    const isReported = () => rig.messages.some((one) => one.type === 'log' && /by hand/.test(one.message));
+    assert.equal(isReported(), false);
+    const moved = await rig.startSink(0, {}, { isForeign: true });
+    assert.ok(isReported());
+    assert.equal(moved.isAwaitingCompletion, true);
+    await moved.completeWhenIdle(Number.POSITIVE_INFINITY);
+    assert.equal(moved.isAwaitingCompletion, false);
+  }));
+
 test('a block that landed without its ledger row is completed and not sent again', async () => {
   let isCut = true;
   const options: RigOptions = {

@@ -127,12 +127,16 @@ export class Rig {
 
   /**
    * A new sink for the partition, as after a restart: it knows only what the log and the store know. It is started;
-   * the one before is no longer to be used.
+   * the one before is no longer to be used. `moved`: in what its position is another one than the log has.
    */
-  async startSink(partition = 0, limits: Partial<SinkLoopLimits> = {}): Promise<PartitionSink> {
+  async startSink(
+    partition = 0,
+    limits: Partial<SinkLoopLimits> = {},
+    moved: Partial<LogPosition> = {},
+  ): Promise<PartitionSink> {
     const { parts, position } = await this.#assigned(partition, limits);
     const sink = new PartitionSink(partition, parts);
-    await sink.start(position);
+    await sink.start({ ...position, ...moved });
     return sink;
   }
 

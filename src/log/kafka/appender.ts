@@ -14,6 +14,7 @@ import { Delivery } from './delivery.ts';
 import { GroupPositions } from './group_positions.ts';
 import { openTopic } from './opening.ts';
 import { type Piece, recordsEnd } from './piece.ts';
+import { provenOffset } from './position_stamp.ts';
 import { appendsMax, type KafkaTarget } from './target.ts';
 import type { TopicView } from './topic_view.ts';
 import { readTopic, type TopicFound, topicConfigNames } from './topics.ts';
@@ -96,7 +97,7 @@ class KafkaAppender implements LogAppender {
     this.epoch = view.topicId;
     this.partitions = view.partitions.length;
     this.#delivery = new Delivery(target, control, view, batchBytesMax);
-    this.#positions = new GroupPositions(control);
+    this.#positions = new GroupPositions(control, this.epoch);
     this.#letters = new KafkaDeadLetters(target, this.epoch);
     this.#states = view.partitions.map(() => undefined);
   }
@@ -165,14 +166,14 @@ class KafkaAppender implements LogAppender {
     });
   }
 
-  committed(partitions: readonly number[]): Promise<number[]> {
-    return this.#positions.committed(partitions);
+  async committed(partitions: readonly number[]): Promise<number[]> {
+    return (await this.#positions.read(partitions)).map(provenOffset);
   }
 
-  /** While the coordinator is away, what it said last. */
+  /** Foreign positions included. While the coordinator is away, what it said last. */
   async #committedOrLast(partitions: readonly number[]): Promise<number[]> {
     try {
-      return await this.committed(partitions);
+      return (await this.#positions.read(partitions)).map(({ offset }) => Math.max(offset, 0));
     } catch (error) {
       const last = partitions.map((partition) => this.#states[partition]?.committed);
       if (last.includes(undefined)) throw error;

@@ -15,6 +15,7 @@ import { type GroupLog, GroupMember } from './group.ts';
 import { type CommittedPosition, groupErrors } from './group_calls.ts';
 import { KafkaError } from './kafka_error.ts';
 import { openTopic } from './opening.ts';
+import { readPosition, stampText, textBytesMax } from './position_stamp.ts';
 import type { KafkaTarget } from './target.ts';
 import type { TopicView } from './topic_view.ts';
 
@@ -156,7 +157,9 @@ class KafkaConsumer implements LogConsumer {
     this.#assertPartition(partition);
     if (!Number.isSafeInteger(offset) || offset < 0)
       throw new EssError('internal', `${offset} is not a position of partition ${partition}`);
-    await this.#member.commit({ partition, offset, metadata });
+    if (Buffer.byteLength(metadata) > textBytesMax)
+      throw new EssError('internal', `a position's text has at most ${textBytesMax} bytes`);
+    await this.#member.commit({ partition, offset, metadata: stampText(this.epoch, metadata) });
     faultPoint('log.commit.durable');
     this.#committed.set(partition, offset);
   }
@@ -177,7 +180,7 @@ class KafkaConsumer implements LogConsumer {
       const bounds = this.#fetcher.bounds(partition) ?? this.#listed.get(partition)?.bounds;
       const isOwned = this.#owned.includes(partition);
       if (bounds !== undefined && !(isOwned && this.#isStale(partition)))
-        return { start: bounds.start, end: bounds.end, bytes: 0, committed };
+        return { start: bounds.start, end: bounds.end, bytes: 0, committed: Math.min(committed, bounds.end) };
       if (isOwned && committed === 0) {
         throw new EssError('log_unavailable', `the leader of partition ${partition} does not answer`);
       }
@@ -214,15 +217,19 @@ class KafkaConsumer implements LogConsumer {
 
   // ---- what the group and the fetcher say -----------------------------------------------------------------------
 
-  #assigned(positions: readonly CommittedPosition[]): void {
+  #assigned(found: readonly CommittedPosition[]): void {
+    const positions = found.map((one) => ({
+      partition: one.partition,
+      position: readPosition(this.epoch, one),
+    }));
     this.#owned = positions.map(({ partition }) => partition);
     this.#assignedMs = performance.now();
     // Most likely it is read from where it was committed. If not, the first read moves it.
-    for (const { partition, offset } of positions) this.#fetcher.add(partition, offset);
+    for (const { partition, position } of positions) this.#fetcher.add(partition, position.offset);
     this.#listener?.dealt?.();
-    for (const { partition, offset, metadata } of positions) {
-      this.#committed.set(partition, offset);
-      this.#listener?.assigned(partition, { offset, metadata });
+    for (const { partition, position } of positions) {
+      this.#committed.set(partition, position.offset);
+      this.#listener?.assigned(partition, position);
     }
     // Where no position was committed, nothing is fetched, and nothing arrives, before the first read says from where.
     this.#listener?.dataArrived();
@@ -277,8 +284,10 @@ class KafkaConsumer implements LogConsumer {
     try {
       const { errorCode, positions } = await this.#coordinator.positions(partitions);
       if (errorCode !== groupErrors.none) return;
-      for (const { partition, offset } of positions)
-        if (!this.#owned.includes(partition)) this.#committed.set(partition, offset);
+      for (const found of positions) {
+        if (this.#owned.includes(found.partition)) continue;
+        this.#committed.set(found.partition, readPosition(this.epoch, found).offset);
+      }
     } catch (error) {
       if (!(error instanceof KafkaError)) throw error;
     }

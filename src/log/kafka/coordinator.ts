@@ -107,7 +107,7 @@ export class KafkaCoordinator implements Coordinator {
   }
 
   positions(partitions: readonly number[]): Promise<PositionsAnswer> {
-    const call = positionsCall(this.#options.group, this.#options.topic, partitions);
+    const call = positionsCall(this.#options.group, this.#options.topic, partitions, true);
     return this.#ask(this.#offsets, call, this.#requestTimeoutMs, (answer) => answer.errorCode);
   }
 

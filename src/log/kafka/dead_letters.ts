@@ -14,7 +14,7 @@ import { EssError } from '../../errors.ts';
 import { RecordCursor, recordHeaderBytes } from '../../event/record.ts';
 import type { DeadLetter, DeadLetterReader } from '../log.ts';
 import { KafkaClient } from './client.ts';
-import { KafkaError } from './kafka_error.ts';
+import { KafkaError, refusal } from './kafka_error.ts';
 import type { KafkaTarget } from './target.ts';
 import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
 import type { BatchRecords } from './wire/batch_records.ts';
@@ -318,11 +318,6 @@ export class KafkaDeadLetters implements DeadLetterReader {
         : `topic ${this.#topic}: ${cause.message}`;
     return new EssError(code, text, { cause });
   }
-}
-
-/** An error code in an answer, as an error. */
-function refusal(code: number): KafkaError {
-  return new KafkaError('protocol', true, kafkaError(code).name, { protocolCode: code });
 }
 
 /** For how long it makes sense to try again after this error, ms. */

@@ -195,11 +195,15 @@ export interface PositionsAnswer {
   readonly positions: readonly CommittedPosition[];
 }
 
-/** Waits for nothing: a commit still being replicated answers unstableOffsetCommit. */
+/**
+ * Waits for nothing: where a commit is still being replicated, the answer is unstableOffsetCommit if `isStableOnly`, else
+ * the position before it.
+ */
 export function positionsCall(
   group: string,
   topic: string,
   partitions: readonly number[],
+  isStableOnly: boolean,
 ): WireCall<PositionsAnswer> {
   return makeCall(
     api.positions,
@@ -210,7 +214,7 @@ export function positionsCall(
       body.compactCount(partitions.length);
       for (const partition of partitions) body.int32(partition);
       body.noTags();
-      body.boolean(true); // require stable
+      body.boolean(isStableOnly);
       body.noTags();
     },
     (body) => {

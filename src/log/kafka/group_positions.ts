@@ -3,51 +3,45 @@
 
 import { performance } from 'node:perf_hooks';
 import { EssError } from '../../errors.ts';
+import type { LogPosition } from '../log.ts';
 import type { KafkaClient } from './client.ts';
-import { KafkaError } from './kafka_error.ts';
+import { groupErrors, positionsCall } from './group_calls.ts';
+import { KafkaError, refusal } from './kafka_error.ts';
 import { Pauses, retryPauseMs } from './pauses.ts';
+import { readPosition } from './position_stamp.ts';
 
 /** Bound on one question with all its repeats, ms. */
 const askTimeoutMs = 5_000;
 
+const none: LogPosition = { offset: -1, metadata: '' };
+
 export class GroupPositions {
   readonly #client: KafkaClient;
-  readonly #group: string;
-  readonly #topic: string;
+  readonly #epoch: string;
   readonly #pauses = new Pauses();
   #coordinator: number | null = null;
   #isClosed = false;
 
-  /** Of the client's target. */
-  constructor(client: KafkaClient) {
+  /** Of the group and the topic of the client's target; `epoch` is that topic's id. */
+  constructor(client: KafkaClient, epoch: string) {
     this.#client = client;
-    this.#group = client.target.group;
-    this.#topic = client.target.topic;
+    this.#epoch = epoch;
   }
 
-  /** Committed positions of these partitions, in order; 0 where none was committed. Rejects with `log_unavailable`. */
-  async committed(partitions: readonly number[]): Promise<number[]> {
-    const group = this.#group;
-    const topic = this.#topic;
+  /** Positions of these partitions, in order. Rejects with `log_unavailable` after 5 s. */
+  async read(partitions: readonly number[]): Promise<LogPosition[]> {
     const untilMs = performance.now() + askTimeoutMs;
-    const asked = [{ topic, partitions: partitions.map((partition) => ({ partition })) }];
     for (let attempt = 0; ; attempt += 1) {
-      const leftMs = Math.max(untilMs - performance.now(), 1);
       try {
-        this.#coordinator ??= await this.#client.coordinator(group, leftMs);
-        const { responses } = await this.#client.withBroker(this.#coordinator, leftMs, (broker) =>
-          broker.offsetFetch({ groupId: group, topics: asked }),
-        );
-        const found = new Map<number, number>();
-        for (const one of responses.find((response) => response.topic === topic)?.partitions ?? [])
-          found.set(one.partition, Number(one.offset));
-        return partitions.map((partition) => Math.max(found.get(partition) ?? 0, 0));
+        const found = await this.#ask(partitions, untilMs);
+        return partitions.map((partition) => found.get(partition) ?? none);
       } catch (error) {
         this.#coordinator = null;
         // Whatever it was, the coordinator may have moved.
         if (!(error instanceof KafkaError)) throw error;
         const pauseMs = retryPauseMs(attempt);
         if (this.#isClosed || performance.now() + pauseMs > untilMs) {
+          const { group } = this.#client.target;
           const text = `the positions of group ${group} cannot be read: ${error.message}`;
           throw new EssError('log_unavailable', text, { cause: error });
         }
@@ -59,5 +53,16 @@ export class GroupPositions {
   close(): void {
     this.#isClosed = true;
     this.#pauses.end();
+  }
+
+  async #ask(partitions: readonly number[], untilMs: number): Promise<Map<number, LogPosition>> {
+    const { group, topic } = this.#client.target;
+    const leftMs = (): number => Math.max(untilMs - performance.now(), 1);
+    this.#coordinator ??= await this.#client.coordinator(group, leftMs());
+    // A position that is being replaced this moment is as good as the next one: it only ever says less.
+    const call = positionsCall(group, topic, partitions, false);
+    const { errorCode, positions } = await this.#client.send(this.#coordinator, call, leftMs());
+    if (errorCode !== groupErrors.none) throw refusal(errorCode);
+    return new Map(positions.map((found) => [found.partition, readPosition(this.#epoch, found)]));
   }
 }

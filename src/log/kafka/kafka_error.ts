@@ -1,7 +1,7 @@
 // Why a broker gave no usable answer, as one kind of error for all that can go wrong between asking and hearing. Made on
 // whichever thread asked, of what kafkajs and its sockets throw.
 
-import { kafkaErrors } from './wire/errors.ts';
+import { kafkaError, kafkaErrors } from './wire/errors.ts';
 
 /** Codes that say who may not log in, rather than what may not be done. */
 const saslCodes: ReadonlySet<number | undefined> = new Set<number>([
@@ -77,6 +77,11 @@ export function toKafkaError(error: unknown, isSent: boolean, address: string): 
       });
     }
   }
+}
+
+/** An error code in an answer, as an error. */
+export function refusal(code: number): KafkaError {
+  return new KafkaError('protocol', true, kafkaError(code).name, { protocolCode: code });
 }
 
 /** One error for several brokers: the most telling one, with all of them named. */

@@ -123,23 +123,6 @@ declare module 'kafkajs/src/broker/index.js' {
       /** 0: a consumer group. */
       readonly coordinatorType: number;
     }): Promise<{ readonly coordinator: { nodeId: number; host: string; port: number } }>;
-    offsetFetch(request: {
-      readonly groupId: string;
-      readonly topics: readonly {
-        readonly topic: string;
-        readonly partitions: readonly { readonly partition: number }[];
-      }[];
-    }): Promise<{
-      readonly responses: readonly {
-        readonly topic: string;
-        readonly partitions: readonly {
-          readonly partition: number;
-          /** "-1" if none. */
-          readonly offset: string;
-          readonly metadata: string | null;
-        }[];
-      }[];
-    }>;
     createTopics(request: {
       readonly topics: readonly {
         readonly topic: string;

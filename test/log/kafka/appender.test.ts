@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { type ErrorCode, EssError } from '../../../src/errors.ts';
 import { RecordWriter, recordFlags } from '../../../src/event/record.ts';
 import { openKafkaAppender } from '../../../src/log/kafka/appender.ts';
+import { stampText } from '../../../src/log/kafka/position_stamp.ts';
 import type { KafkaTarget } from '../../../src/log/kafka/target.ts';
 import type { AppendBatch, AppendResult, LogAppender } from '../../../src/log/log.ts';
 import { KafkaCluster, needsKafka, type TopicOptions } from '../../support/kafka_cluster.ts';
@@ -251,7 +252,7 @@ describe('a Kafka appender', needs(), () => {
           states.map(({ start, end, bytes, committed }) => ({ start, end, bytes, committed })),
           ends.map((end) => ({ start: 0, end, bytes: 0, committed: 0 })),
         );
-        await cluster.setGroupOffset(`${topic}-group`, topic, 2, 1);
+        await cluster.setGroupOffset(`${topic}-group`, topic, 2, 1, stampText(first.epoch, ''));
         assert.deepEqual(await first.committed([3, 2]), [0, 1]);
         assert.equal((await first.states())[2]?.committed, 1);
         assert.equal(await first.trim(), 0);

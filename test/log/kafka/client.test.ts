@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server, type Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { KafkaClient } from '../../../src/log/kafka/client.ts';
+import { groupErrors, positionsCall } from '../../../src/log/kafka/group_calls.ts';
 import { KafkaError, type KafkaErrorKind } from '../../../src/log/kafka/kafka_error.ts';
 import type { KafkaTarget } from '../../../src/log/kafka/target.ts';
 import type { WireCall } from '../../../src/log/kafka/wire/call.ts';
@@ -245,23 +246,30 @@ describe('a client of a cluster of three brokers', needsKafka(), () => {
     );
   });
 
-  it('finds the coordinator of a group, and lets kafkajs speak to it', async () => {
+  it('finds the coordinator of a group, which alone tells its positions', async () => {
     await withClient(targetOf(cluster.brokers), async (client) => {
       const nodeId = await client.coordinator('client-group', longMs);
       assert.equal(nodeId, await cluster.coordinatorOf('client-group'));
-      const { responses } = await client.withBroker(nodeId, longMs, (broker) =>
-        broker.offsetFetch({ groupId: 'client-group', topics: [{ topic, partitions: [{ partition: 0 }] }] }),
+      for (const isStableOnly of [true, false]) {
+        const call = positionsCall('client-group', topic, [0], isStableOnly);
+        const answer = await client.send(nodeId, call, longMs);
+        assert.deepEqual(answer, { errorCode: 0, positions: [{ partition: 0, offset: -1, metadata: '' }] });
+        const { errorCode } = await client.send((nodeId + 1) % 3, call, longMs);
+        assert.equal(errorCode, groupErrors.notCoordinator);
+      }
+    });
+  });
+
+  it('lets kafkajs speak to a broker, and tells what the broker refuses', async () => {
+    await withClient(targetOf(cluster.brokers), async (client) => {
+      const { resources } = await client.withBroker('any', longMs, (broker) =>
+        broker.describeConfigs({ resources: [{ type: 2, name: topic }] }),
       );
-      assert.equal(responses[0]?.partitions[0]?.offset, '-1');
-      const wrong = (nodeId + 1) % 3;
+      assert.equal(resources[0]?.resourceName, topic);
+      const there = { topic, numPartitions: 1, replicationFactor: 1, configEntries: [] };
       await assert.rejects(
-        client.withBroker(wrong, longMs, (broker) =>
-          broker.offsetFetch({
-            groupId: 'client-group',
-            topics: [{ topic, partitions: [{ partition: 0 }] }],
-          }),
-        ),
-        { kind: 'protocol', protocolCode: 16 },
+        client.withBroker(0, longMs, (broker) => broker.createTopics({ topics: [there], timeout: longMs })),
+        { kind: 'protocol', protocolCode: 36 },
       );
     });
   });
