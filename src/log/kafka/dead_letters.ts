@@ -283,6 +283,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
   async #fetch(leader: number, offset: number, maxBytes: number): Promise<FetchedPartition> {
     const call = fetchCall({
       topic: this.#topic,
+      topicId: this.#topicId,
       maxWaitMs: 0,
       minBytes: 0,
       maxBytes,

@@ -64,7 +64,7 @@ const fetchBytesMin = 64 * 1024;
 /** Largest answer that a batch that did not fit is asked for with, bytes: an int32. */
 const fetchBytesMax = 2 ** 31 - 1;
 
-/** The leader moved, or does not know yet that it leads: other metadata may help. */
+/** The leader moved, or does not know yet that it leads, or the topic is another one: other metadata may help. */
 const movedCodes: ReadonlySet<number> = new Set<number>([
   kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code,
   kafkaErrors.LEADER_NOT_AVAILABLE.code,
@@ -74,6 +74,8 @@ const movedCodes: ReadonlySet<number> = new Set<number>([
   kafkaErrors.FENCED_LEADER_EPOCH.code,
   kafkaErrors.UNKNOWN_LEADER_EPOCH.code,
   kafkaErrors.OFFSET_NOT_AVAILABLE.code,
+  kafkaErrors.UNKNOWN_TOPIC_ID.code,
+  kafkaErrors.INCONSISTENT_TOPIC_ID.code,
 ]);
 
 export class Fetcher {
@@ -158,6 +160,8 @@ export class Fetcher {
   async list(partitions: readonly number[]): Promise<Map<number, Bounds>> {
     const found = new Map<number, Bounds>();
     const view = await this.#client.metadata(lookEveryMs);
+    // The brokers are asked by the topic's name: what they would say of another topic is not what is asked for.
+    if (view.topicId !== this.#options.epoch) return found;
     const wanted = new Set(partitions);
     const led = byLeader(view.partitions.filter(({ partition }) => wanted.has(partition)));
     const { topic } = this.#options;
@@ -271,9 +275,10 @@ export class Fetcher {
       const { partition, fetchAt: offset } = feed;
       return { partition, offset, maxBytes: bytes, leaderEpoch: views[partition]?.leaderEpoch ?? -1 };
     });
-    const { topic } = this.#options;
+    const { topic, epoch } = this.#options;
     const call = fetchCall({
       topic,
+      topicId: epoch,
       maxWaitMs: waitMs,
       minBytes: 1,
       maxBytes,

@@ -151,24 +151,10 @@ export class Link {
     }
   }
 
-  async #exchange<T>(call: WireCall<T>, deadlineMs: number): Promise<T> {
-    const { request, response } = call;
+  async #exchange<T>(asked: WireCall<T>, deadlineMs: number): Promise<T> {
     const opened = await this.#open(deadlineMs);
     const { broker, connection } = opened;
-    const range = broker.versions?.[request.apiKey];
-    if (
-      range === undefined ||
-      request.apiVersion < range.minVersion ||
-      request.apiVersion > range.maxVersion
-    ) {
-      const speaks = range === undefined ? 'none' : `${range.minVersion}..${range.maxVersion}`;
-      throw new KafkaError(
-        'protocol',
-        false,
-        `${this.address}: ESS speaks ${request.apiName} version ${request.apiVersion}, this broker speaks ${speaks}: Kafka 2.8 or later is needed`,
-        { protocolCode: kafkaErrors.UNSUPPORTED_VERSION.code },
-      );
-    }
+    const { request, response } = this.#spoken(broker, asked);
     const payload = await request.encode();
     let isSent = false;
     const raw = new Promise<RawAnswer>((resolve, reject) => {
@@ -212,6 +198,27 @@ export class Link {
       const broken = toKafkaError(error, true, this.address);
       if (broken.protocolCode === undefined) this.#drop(opened, broken);
       throw broken;
+    }
+  }
+
+  /** The newest form of a call that the broker takes. */
+  #spoken<T>(broker: Broker, asked: WireCall<T>): WireCall<T> {
+    const range = broker.versions?.[asked.request.apiKey];
+    for (let call = asked; ; ) {
+      const { apiName, apiVersion } = call.request;
+      if (range !== undefined && apiVersion >= range.minVersion && apiVersion <= range.maxVersion)
+        return call;
+      if (call.older !== undefined) {
+        call = call.older();
+        continue;
+      }
+      const speaks = range === undefined ? 'none' : `${range.minVersion}..${range.maxVersion}`;
+      throw new KafkaError(
+        'protocol',
+        false,
+        `${this.address}: ESS speaks ${apiName} version ${apiVersion}, this broker speaks ${speaks}: Kafka 2.8 or later is needed`,
+        { protocolCode: kafkaErrors.UNSUPPORTED_VERSION.code },
+      );
     }
   }
 

@@ -401,6 +401,7 @@ describe('a client of a cluster of three brokers', needsKafka(), () => {
         1,
         fetchCall({
           topic,
+          topicId: view.topicId,
           maxWaitMs: longMs,
           minBytes: 1,
           maxBytes: 1 << 20,

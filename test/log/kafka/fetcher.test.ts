@@ -252,13 +252,18 @@ describe('fetched batches', () => {
   });
 });
 
-/** A topic in memory, with one leader for each partition, that answers fetches and questions about offsets. */
+/**
+ * A topic in memory, with one leader for each partition, that answers fetches and questions about offsets: fetches by the
+ * topic's id if it speaks version 13, else by its name.
+ */
 class MadeUpLeader implements FetchClient {
   /** Batches by partition, in offset order. */
   readonly batches: Buffer[][];
   /** First offset held, by partition. */
   readonly starts: number[];
   topicId = epoch;
+  /** The topic id that the metadata tell. */
+  toldId = epoch;
   /** What the next fetches of a partition answer: error codes, 'lost' for none at all; then all is well. */
   readonly faults: (number | 'lost')[] = [];
   fetches = 0;
@@ -267,11 +272,14 @@ class MadeUpLeader implements FetchClient {
   readonly #underWay = new Map<number, number>();
   readonly #view: () => TopicView;
 
-  constructor(partitions: number, nodes: number) {
+  readonly #hasIds: boolean;
+
+  constructor(partitions: number, nodes: number, hasIds = true) {
+    this.#hasIds = hasIds;
     this.batches = Array.from({ length: partitions }, () => []);
     this.starts = Array.from({ length: partitions }, () => 0);
     this.#view = () => ({
-      topicId: this.topicId,
+      topicId: this.toldId,
       controllerId: 0,
       brokers: [],
       partitions: this.batches.map((_, partition) => ({
@@ -301,7 +309,8 @@ class MadeUpLeader implements FetchClient {
 
   forget(): void {}
 
-  async send<T>(nodeId: number | 'any', call: WireCall<T>): Promise<T> {
+  async send<T>(nodeId: number | 'any', asked: WireCall<T>): Promise<T> {
+    const call = this.#hasIds ? asked : (asked.older?.() ?? asked);
     const node = Number(nodeId);
     const { buffer } = await call.request.encode();
     const isFetch = call.request.apiKey === fetchKey;
@@ -316,7 +325,9 @@ class MadeUpLeader implements FetchClient {
     const fault = isFetch ? this.faults.shift() : undefined;
     if (fault === 'lost') throw new KafkaError('timeout', true, 'no answer');
     const request = new ResponseReader(buffer, 'request');
-    const raw = isFetch ? this.#fetch(request, fault ?? 0) : this.#listOffsets(request);
+    const fetch = (code: number): Buffer =>
+      this.#hasIds ? this.#fetchById(request, code) : this.#fetch(request, code);
+    const raw = isFetch ? fetch(fault ?? 0) : this.#listOffsets(request);
     return call.response.parse(await call.response.decode(raw));
   }
 
@@ -324,7 +335,7 @@ class MadeUpLeader implements FetchClient {
     request.int32();
     request.int32();
     request.int32();
-    let left = request.int32();
+    const left = request.int32();
     request.int8();
     request.int32();
     request.int32();
@@ -343,35 +354,101 @@ class MadeUpLeader implements FetchClient {
         return { partition, offset, maxBytes: request.int32() };
       });
       answer.count(asked.length);
-      let isFirst = true;
-      for (const { partition, offset, maxBytes } of asked) {
-        const start = this.starts[partition] ?? 0;
-        const end = this.end(partition);
-        const isOutside = offset < start || offset > end;
-        const errorCode = fault !== 0 ? fault : isOutside ? kafkaErrors.OFFSET_OUT_OF_RANGE.code : 0;
-        // As a broker does: the first batch of the first partition that has any comes whole.
-        const all = Buffer.concat(
-          (this.batches[partition] ?? []).filter((batch) => extentOf(batch).next > offset),
-        );
-        const whole = extentOf(all.subarray(0, Math.min(left, maxBytes))).bytes;
-        const [first = all] = (this.batches[partition] ?? []).filter(
-          (batch) => extentOf(batch).next > offset,
-        );
-        const bytes =
-          errorCode !== 0 ? 0 : whole > 0 ? Math.min(left, maxBytes, all.length) : isFirst ? first.length : 0;
-        if (bytes > 0) isFirst = false;
-        left = Math.max(left - bytes, 0);
-        answer.int32(partition);
-        answer.int16(errorCode);
-        answer.int64(errorCode === 0 ? end : -1);
-        answer.int64(errorCode === 0 ? end : -1);
-        answer.int64(errorCode === 0 ? start : -1);
+      for (const part of this.#partsOf(asked, left, fault)) {
+        answer.int32(part.partition);
+        answer.int16(part.errorCode);
+        answer.int64(part.end);
+        answer.int64(part.end);
+        answer.int64(part.start);
         answer.count(0);
         answer.int32(-1);
-        answer.blob(all.subarray(0, bytes));
+        answer.blob(part.records);
       }
     });
     return Buffer.from(answer.bytes);
+  }
+
+  #fetchById(request: ResponseReader, fault: number): Buffer {
+    request.skipTags(); // of the header
+    for (const _ of ['replica', 'wait', 'min bytes']) request.int32();
+    const left = request.int32();
+    request.int8();
+    request.int32();
+    request.int32();
+    const chunks: Buffer[] = [];
+    const write = (fill: (writer: RequestWriter) => void): void => {
+      const writer = new RequestWriter();
+      fill(writer);
+      chunks.push(Buffer.from(writer.bytes));
+    };
+    write((head) => {
+      head.noTags();
+      head.int32(0);
+      head.int16(0);
+      head.int32(0);
+      head.compactCount(1);
+    });
+    request.compactArray(() => {
+      const id = request.uuid();
+      const asked = request.compactArray(() => {
+        const partition = request.int32();
+        request.int32();
+        const offset = request.int64();
+        request.int32();
+        request.int64();
+        const maxBytes = request.int32();
+        request.skipTags();
+        return { partition, offset, maxBytes };
+      });
+      request.skipTags();
+      write((head) => {
+        head.uuid(id);
+        head.compactCount(asked.length);
+      });
+      const code = id === this.topicId ? fault : kafkaErrors.UNKNOWN_TOPIC_ID.code;
+      for (const part of this.#partsOf(asked, left, code)) {
+        write((head) => {
+          head.int32(part.partition);
+          head.int16(part.errorCode);
+          head.int64(part.end);
+          head.int64(part.end);
+          head.int64(part.start);
+          head.compactCount(0);
+          head.int32(-1);
+          head.compactCount(part.records.length);
+        });
+        chunks.push(part.records);
+        write((tail) => tail.noTags());
+      }
+      write((tail) => tail.noTags());
+    });
+    write((tail) => tail.noTags());
+    return Buffer.concat(chunks);
+  }
+
+  #partsOf(
+    asked: readonly { readonly partition: number; readonly offset: number; readonly maxBytes: number }[],
+    leftAtFirst: number,
+    fault: number,
+  ): readonly { partition: number; errorCode: number; start: number; end: number; records: Buffer }[] {
+    let left = leftAtFirst;
+    let isFirst = true;
+    return asked.map(({ partition, offset, maxBytes }) => {
+      const start = this.starts[partition] ?? 0;
+      const end = this.end(partition);
+      const isOutside = offset < start || offset > end;
+      const errorCode = fault !== 0 ? fault : isOutside ? kafkaErrors.OFFSET_OUT_OF_RANGE.code : 0;
+      if (errorCode !== 0) return { partition, errorCode, start: -1, end: -1, records: Buffer.alloc(0) };
+      // As a broker does: the first batch of the first partition that has any comes whole.
+      const batches = (this.batches[partition] ?? []).filter((batch) => extentOf(batch).next > offset);
+      const all = Buffer.concat(batches);
+      const whole = extentOf(all.subarray(0, Math.min(left, maxBytes))).bytes;
+      const [first = all] = batches;
+      const bytes = whole > 0 ? Math.min(left, maxBytes, all.length) : isFirst ? first.length : 0;
+      if (bytes > 0) isFirst = false;
+      left = Math.max(left - bytes, 0);
+      return { partition, errorCode, start, end, records: all.subarray(0, bytes) };
+    });
   }
 
   #listOffsets(request: ResponseReader): Buffer {
@@ -465,14 +542,15 @@ describe('the fetcher', () => {
       hole: fc.constantFrom(0, 0, 0, 3),
       bodyBytes: fc.constantFrom(10, 10, 3000),
     });
-    const fault = fc.constantFrom<number | 'lost'>(0, 0, 'lost', 3, 6, 74, 75, 78, -1);
+    const fault = fc.constantFrom<number | 'lost'>(0, 0, 'lost', 3, 6, 74, 75, 78, 100, 103, -1);
     await fc.assert(
       fc.asyncProperty(
         fc.array(batch, { maxLength: 25 }),
         fc.array(fault, { maxLength: 6 }),
         fc.constantFrom(1, 500, 1 << 20),
-        async (batches, faults, bytesMax) => {
-          const leader = new MadeUpLeader(3, 2);
+        fc.boolean(),
+        async (batches, faults, bytesMax, hasIds) => {
+          const leader = new MadeUpLeader(3, 2, hasIds);
           const expected = new Map<number, string[]>();
           for (const [i, { partition, count, hole, bodyBytes }] of batches.entries()) {
             const ids = Array.from({ length: count }, (_, j) => `${i}-${j}`);
@@ -622,10 +700,31 @@ describe('the fetcher', () => {
     rig.fetcher.close();
   });
 
+  it('gives nothing of a topic that was made anew, however long the metadata do not tell of it', async () => {
+    const leader = new MadeUpLeader(1, 1);
+    leader.append(0, ['a', 'b']);
+    const rig = rigOf(leader);
+    rig.fetcher.add(0, 0);
+    await readUpTo(rig.fetcher, 0, 0, 2);
+    // The same offsets, and more.
+    leader.batches[0] = [];
+    leader.append(0, ['x', 'y', 'z']);
+    leader.topicId = 'e'.repeat(32);
+    const { fetches } = leader;
+    await until(() => leader.fetches > fetches + 2);
+    const never = () => assert.fail('it is of another topic');
+    assert.equal(rig.fetcher.read(0, 2, 1000, never), 2);
+    assert.equal(rig.changes.length, 0);
+    leader.toldId = leader.topicId;
+    await until(() => rig.changes.length > 0);
+    assert.equal(rig.fetcher.read(0, 2, 1000, never), 2);
+  });
+
   it('says once that the topic is another one, or has more partitions, and stops', async () => {
     for (const change of [
       (leader: MadeUpLeader) => {
         leader.topicId = 'e'.repeat(32);
+        leader.toldId = leader.topicId;
       },
       (leader: MadeUpLeader) => {
         leader.batches.push([]);

@@ -11,7 +11,7 @@ import type { WireCall } from '../../../src/log/kafka/wire/call.ts';
 import { kafkaError, kafkaErrors } from '../../../src/log/kafka/wire/errors.ts';
 import { fetchCall } from '../../../src/log/kafka/wire/fetch.ts';
 import { listOffsetsCall } from '../../../src/log/kafka/wire/list_offsets.ts';
-import { metadataCall } from '../../../src/log/kafka/wire/metadata.ts';
+import { metadataCall, noTopicId } from '../../../src/log/kafka/wire/metadata.ts';
 import { produceCall, produceOutcome } from '../../../src/log/kafka/wire/produce.ts';
 
 interface KafkajsEncoder {
@@ -46,8 +46,10 @@ const Connection: new (options: object) => KafkajsConnection = require('kafkajs/
 const socketFactory: () => unknown = require('kafkajs/src/network/socketFactory');
 
 const topic = 'a topic';
+const topicId = '0123456789abcdef0123456789abcdef';
 const fetchRequest = {
   topic,
+  topicId,
   maxWaitMs: 500,
   minBytes: 1,
   maxBytes: 1_000_000,
@@ -153,8 +155,16 @@ describe('Produce', () => {
   });
 });
 
-describe('Fetch', () => {
-  const call = fetchCall(fetchRequest);
+describe("Fetch by the topic's name", () => {
+  const call = fetchCall({ ...fetchRequest, topicId: noTopicId });
+
+  test('is what a broker is asked that does not take ids', async () => {
+    const older = fetchCall(fetchRequest).older?.();
+    assert.ok(older !== undefined);
+    assert.equal(older.request.apiVersion, call.request.apiVersion);
+    assert.deepEqual(await bodyOf(older), await bodyOf(call));
+    assert.equal(call.older, undefined);
+  });
 
   test('is the request that kafkajs makes', async () => {
     const other = kafkajsFetch({
@@ -242,6 +252,77 @@ describe('Fetch', () => {
     answer.writeInt32(-1).writeBytes(null);
     await assert.rejects(answerTo(call, answer.buffer), isInternal);
   });
+});
+
+describe("Fetch by the topic's id", () => {
+  const call = fetchCall(fetchRequest);
+
+  test('has the fields of version 13', async () => {
+    assert.equal(call.request.apiKey, 1);
+    assert.equal(call.request.apiVersion, 13);
+    const none = 'ffffffff ffffffffffffffff';
+    const expected = `
+      00 ffffffff 000001f4 00000001 000f4240 01 00000000 ffffffff
+      02 ${topicId} 03
+      00000003 00000007 0000010000000000 ${none} 000003e8 00
+      00000000 ffffffff 0000000000000000 ${none} 000007d0 00
+      00 01 01 00`;
+    assert.equal((await bodyOf(call)).toString('hex'), expected.replaceAll(/\s/g, ''));
+    assert.throws(() => fetchCall({ ...fetchRequest, topicId: 'abc' }), isInternal);
+  });
+
+  test('gives each partition with its records, where it ends and what was aborted, past fields of later brokers', async () => {
+    // The first partition: two tagged fields; the second: an error, null for the aborted ones and the records.
+    const raw = Buffer.from(
+      `00 000000fa 0000 00000000
+       02 ${topicId} 03
+       00000003 0000 0000020000000000 0000010000000000 0000000000000005
+         02 7fffffffffffffff 000000000000004d 00 ffffffff 08 62617463686573 02 00 01 aa 01 02 bbbb
+       00000000 0067 ffffffffffffffff ffffffffffffffff ffffffffffffffff 00 ffffffff 00 00
+       00 00`.replaceAll(/\s/g, ''),
+      'hex',
+    );
+    const nothing = { highWatermark: -1, lastStableOffset: -1, logStartOffset: -1, aborted: [] };
+    assert.deepEqual(await answerTo(call, raw), {
+      errorCode: 0,
+      partitions: [
+        {
+          ...{ partition: 3, errorCode: 0, highWatermark: 2 ** 41, lastStableOffset: 2 ** 40 },
+          logStartOffset: 5,
+          aborted: [{ producerId: 2n ** 63n - 1n, firstOffset: 77 }],
+          records: Buffer.from('batches'),
+        },
+        {
+          partition: 0,
+          errorCode: kafkaErrors.INCONSISTENT_TOPIC_ID.code,
+          ...nothing,
+          records: Buffer.alloc(0),
+        },
+      ],
+    });
+    assert.equal((await call.response.decode(raw)).clientSideThrottleTime, 250);
+    await assertOddAnswersAreErrors(call, raw);
+  });
+
+  for (const version of ['3.7.0', '4.1.0']) {
+    test(`gives what Kafka ${version} answered`, async () => {
+      const raw = fixture(`fetch_by_id_answer_${version}`);
+      const { errorCode, partitions } = await answerTo(call, raw);
+      assert.equal(errorCode, 0);
+      const [found, absent] = [...partitions].sort((left, right) => left.partition - right.partition);
+      assert.ok(found !== undefined && absent !== undefined);
+      assert.deepEqual([found.logStartOffset, found.lastStableOffset, found.highWatermark], [0, 5, 5]);
+      assert.deepEqual(
+        found.aborted.map(({ firstOffset }) => firstOffset),
+        [0],
+      );
+      assert.ok(found.records.length > 0);
+      assert.equal(absent.partition, 7);
+      assert.equal(absent.errorCode, kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code);
+      assert.equal(absent.records.length, 0);
+      await assertOddAnswersAreErrors(call, raw);
+    });
+  }
 });
 
 describe('ListOffsets', () => {
@@ -339,6 +420,7 @@ test('no answer of any bytes is a crash or a hang', async () => {
   const calls: readonly WireCall<unknown>[] = [
     produceCall({ topic, timeoutMs: 1, batches: [] }),
     fetchCall(fetchRequest),
+    fetchCall({ ...fetchRequest, topicId: noTopicId }),
     listOffsetsCall({ topic, at: 'latest', partitions: [] }),
     metadataCall([]),
   ];

@@ -37,6 +37,8 @@ export interface WireCall<T> {
    * requests that a broker may hold.
    */
   readonly requestTimeout?: number;
+  /** The same question in an older version, for a broker that does not take this one; absent if there is none. */
+  readonly older?: () => WireCall<T>;
 }
 
 /** Which request it is. `isFlexible`: that its version has the headers with tagged fields (KIP-482). */

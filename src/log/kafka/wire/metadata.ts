@@ -6,6 +6,9 @@ import { makeCall, type WireCall } from './call.ts';
 
 const api = { key: 3, version: 10, name: 'Metadata', isFlexible: true } as const;
 
+/** The topic id of a topic that has none: its cluster has never been upgraded to what Kafka 2.8 stores. */
+export const noTopicId = '0'.repeat(32);
+
 export interface BrokerMetadata {
   readonly nodeId: number;
   readonly host: string;

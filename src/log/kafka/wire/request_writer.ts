@@ -1,6 +1,7 @@
 // Writes the body of a Kafka request: big-endian numbers, strings and arrays with their lengths before them. Producer
 // and sink workers use one for each request; record batches are copied in whole.
 
+import { EssError } from '../../../errors.ts';
 import { unsignedVarintBytes, varintBytesMax, writeUnsignedVarint } from './varint.ts';
 
 const initialBytes = 512;
@@ -68,6 +69,14 @@ export class RequestWriter {
   /** The length of an array of a flexible version; its elements follow. */
   compactCount(length: number): void {
     this.#unsigned(length + 1);
+  }
+
+  /** An identity of 32 hex digits. */
+  uuid(hex: string): void {
+    const bytes = Buffer.from(hex, 'hex');
+    if (bytes.length !== uuidBytes) throw new EssError('internal', `${hex} is no identity of Kafka's`);
+    this.#room(uuidBytes).set(bytes, this.#used);
+    this.#used += uuidBytes;
   }
 
   /** The identity that stands for "none". */

@@ -58,6 +58,14 @@ export class ResponseReader {
     return this.#buffer.subarray(start, start + bytes);
   }
 
+  /** Bytes of a flexible version, as a view; none where they are null. */
+  compactBlob(): Buffer {
+    const bytes = this.#unsigned() - 1;
+    if (bytes === -1) return this.#buffer.subarray(0, 0);
+    const start = this.#take(bytes);
+    return this.#buffer.subarray(start, start + bytes);
+  }
+
   /** A string of a flexible version. */
   compactString(): string {
     return this.compactNullableString() ?? this.#missing();
