@@ -9,21 +9,29 @@ import { groupErrors, positionsCall } from './group_calls.ts';
 import { KafkaError, refusal } from './kafka_error.ts';
 import { Pauses, retryPauseMs } from './pauses.ts';
 import { readPosition } from './position_stamp.ts';
+import type { KafkaTarget } from './target.ts';
 
 /** Bound on one question with all its repeats, ms. */
 const askTimeoutMs = 5_000;
+/** A coordinator that is silent for this long may have been replaced: it is looked for anew, ms. */
+const patienceMs = 1_000;
 
 const none: LogPosition = { offset: -1, metadata: '' };
 
+/** What is needed of a client. */
+export type PositionsClient = Pick<KafkaClient, 'coordinator' | 'send'> & {
+  readonly target: Pick<KafkaTarget, 'group' | 'topic'>;
+};
+
 export class GroupPositions {
-  readonly #client: KafkaClient;
+  readonly #client: PositionsClient;
   readonly #epoch: string;
   readonly #pauses = new Pauses();
   #coordinator: number | null = null;
   #isClosed = false;
 
   /** Of the group and the topic of the client's target; `epoch` is that topic's id. */
-  constructor(client: KafkaClient, epoch: string) {
+  constructor(client: PositionsClient, epoch: string) {
     this.#client = client;
     this.#epoch = epoch;
   }
@@ -61,7 +69,11 @@ export class GroupPositions {
     this.#coordinator ??= await this.#client.coordinator(group, leftMs());
     // A position that is being replaced this moment is as good as the next one: it only ever says less.
     const call = positionsCall(group, topic, partitions, false);
-    const { errorCode, positions } = await this.#client.send(this.#coordinator, call, leftMs());
+    const { errorCode, positions } = await this.#client.send(
+      this.#coordinator,
+      call,
+      Math.min(leftMs(), patienceMs),
+    );
     if (errorCode !== groupErrors.none) throw refusal(errorCode);
     return new Map(positions.map((found) => [found.partition, readPosition(this.#epoch, found)]));
   }
