@@ -149,9 +149,11 @@ class KafkaAppender implements LogAppender {
     const partitions = view.partitions.map(({ partition }) => partition);
     const [committed, ...bounds] = await Promise.all([
       this.#committedOrLast(partitions),
-      ...[...byLeader(view.partitions)].map(([leader, led]) =>
-        askBounds(this.#control, topic, leader, led, questionTimeoutMs),
-      ),
+      // In whatever epoch: an end of before is better than none where it is only shown.
+      ...[...byLeader(view.partitions)].map(([leader, led]) => {
+        const asked = led.map(({ partition }) => ({ partition, leaderEpoch: -1 }));
+        return askBounds(this.#control, topic, leader, asked, questionTimeoutMs);
+      }),
     ]);
     const found = new Map(bounds.flatMap((told) => [...told]));
     // A partition without a leader is told as it was last seen.

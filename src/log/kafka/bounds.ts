@@ -14,27 +14,27 @@ export interface Bounds {
   readonly end: number;
 }
 
-/** Partition numbers by the node that leads them; those without a leader are left out. */
-export function byLeader(partitions: Iterable<PartitionView>): Map<number, number[]> {
-  const led = new Map<number, number[]>();
-  for (const { partition, leader } of partitions) {
-    if (leader < 0) continue;
-    const own = led.get(leader);
-    if (own === undefined) led.set(leader, [partition]);
-    else own.push(partition);
+/** Partitions by the node that leads them; those without a leader are left out. */
+export function byLeader(partitions: Iterable<PartitionView>): Map<number, PartitionView[]> {
+  const led = new Map<number, PartitionView[]>();
+  for (const view of partitions) {
+    if (view.leader < 0) continue;
+    const own = led.get(view.leader);
+    if (own === undefined) led.set(view.leader, [view]);
+    else own.push(view);
   }
   return led;
 }
 
 /**
  * Bounds of partitions that one broker leads; without those of which it does not tell, which are all of them if it does
- * not answer within `timeoutMs`: `onFailure` hears of that.
+ * not answer within `timeoutMs`: `onFailure` hears of that. One that has not heard of the leader epoch tells of nothing.
  */
 export async function askBounds(
   client: Pick<KafkaClient, 'send'>,
   topic: string,
   leader: number,
-  partitions: readonly number[],
+  partitions: readonly Pick<PartitionView, 'partition' | 'leaderEpoch'>[],
   timeoutMs: number,
   onFailure: (error: KafkaError) => void = () => {},
 ): Promise<Map<number, Bounds>> {

@@ -16,6 +16,7 @@ import type { DeadLetter, DeadLetterReader } from '../log.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaError, refusal } from './kafka_error.ts';
 import type { KafkaTarget } from './target.ts';
+import type { PartitionView } from './topic_view.ts';
 import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
 import type { BatchRecords } from './wire/batch_records.ts';
 import { visitBatches } from './wire/batch_visitor.ts';
@@ -23,6 +24,7 @@ import { kafkaError, kafkaErrors } from './wire/errors.ts';
 import { essHeader } from './wire/ess_header.ts';
 import { type FetchedPartition, fetchCall } from './wire/fetch.ts';
 import { listOffsetsCall } from './wire/list_offsets.ts';
+import { metadataCall } from './wire/metadata.ts';
 import { produceCall, produceOutcome } from './wire/produce.ts';
 import { VarintReader } from './wire/varint.ts';
 
@@ -42,6 +44,13 @@ const callTimeoutMs = 30_000;
 /** But a topic that no broker knows, or a refused password, is believed after this, ms. */
 const refusedTimeoutMs = 5_000;
 const retryMs = 100;
+/**
+ * For asking the other replicas whether there is a later leader, ms. One that is silent for so long is left alone for a
+ * while, so that a broker that is down holds up nobody: that the leader is none any more and the one after it is silent
+ * too takes two brokers in trouble at once.
+ */
+const witnessTimeoutMs = 500;
+const witnessSilenceMs = 5_000;
 /** The topic may have been made anew: looked at this often while it is used, ms. */
 const viewAgeMaxMs = 5_000;
 
@@ -54,6 +63,9 @@ interface Entry {
   readonly offset: number;
   readonly letterOffset: number;
 }
+
+/** The broker that leads the topic, in the epoch in which it does, and the other brokers that have a copy. */
+type Leadership = Pick<PartitionView, 'leader' | 'leaderEpoch' | 'replicas'>;
 
 /** Repeating a park is harmless: the same key again replaces the letter. So is repeating a read. */
 export class KafkaDeadLetters implements DeadLetterReader {
@@ -70,6 +82,8 @@ export class KafkaDeadLetters implements DeadLetterReader {
   /** The index is complete below this offset. */
   #next = 0;
   #topicId = '';
+  /** By node: until when it is not asked for a later leader, by the monotonic clock. */
+  readonly #silentUntilMs = new Map<number, number>();
   #catchingUp: Promise<void> | null = null;
   #catchingUpNext: Promise<void> | null = null;
 
@@ -150,7 +164,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
   async #produce(records: readonly PlainRecord[]): Promise<void> {
     const batches = [{ partition, records: encodePlainBatch(records) }];
     await this.#repeated('outcome_unknown', async () => {
-      const leader = await this.#leader();
+      const { leader } = await this.#leadership();
       const call = produceCall({ topic: this.#topic, timeoutMs: requestTimeoutMs, batches });
       const [answer] = await this.#client.send(leader, call, requestTimeoutMs * 1.2);
       if (answer?.partition !== partition) throw refusal(kafkaErrors.UNKNOWN_SERVER_ERROR.code);
@@ -158,16 +172,16 @@ export class KafkaDeadLetters implements DeadLetterReader {
     });
   }
 
-  async #leader(): Promise<number> {
+  async #leadership(): Promise<Leadership> {
     const view = await this.#client.metadata(viewAgeMaxMs, undefined, this.#topic);
-    const leader = view.partitions[partition]?.leader ?? -1;
-    if (leader < 0) throw refusal(kafkaErrors.LEADER_NOT_AVAILABLE.code);
+    const led = view.partitions[partition];
+    if (led === undefined || led.leader < 0) throw refusal(kafkaErrors.LEADER_NOT_AVAILABLE.code);
     if (view.topicId !== this.#topicId) {
       // Made anew, or seen for the first time.
       this.#topicId = view.topicId;
       this.#reset(0);
     }
-    return leader;
+    return led;
   }
 
   #reset(next: number): void {
@@ -197,15 +211,17 @@ export class KafkaDeadLetters implements DeadLetterReader {
 
   async #catchUpOnce(): Promise<void> {
     for (;;) {
-      const leader = await this.#leader();
+      const led = await this.#leadership();
       const from = this.#next;
-      const answer = await this.#fetch(leader, from, indexFetchBytes);
+      const answer = await this.#fetch(led, from, indexFetchBytes);
       // Begun anew meanwhile: what came belongs behind a place that the index has not reached.
       if (this.#next !== from) continue;
       if (answer.errorCode === kafkaErrors.OFFSET_OUT_OF_RANGE.code) {
         // Somebody cut the topic: what is left begins elsewhere.
-        const call = listOffsetsCall({ topic: this.#topic, at: 'earliest', partitions: [partition] });
-        const [earliest] = await this.#client.send(leader, call, requestTimeoutMs);
+        await this.#confirm(led);
+        const partitions = [{ partition, leaderEpoch: led.leaderEpoch }];
+        const call = listOffsetsCall({ topic: this.#topic, at: 'earliest', partitions });
+        const [earliest] = await this.#client.send(led.leader, call, requestTimeoutMs);
         if (earliest === undefined || earliest.offset < 0) throw refusal(answer.errorCode);
         this.#reset(earliest.offset);
         continue;
@@ -221,8 +237,37 @@ export class KafkaDeadLetters implements DeadLetterReader {
           this.#next = batch.lastOffset + 1;
         },
       });
-      if (this.#next >= answer.lastStableOffset) return;
+      // Not before the end was told: who leads from then on has every letter that the caller can know of.
+      if (this.#next >= answer.lastStableOffset) return this.#confirm(led);
       if (this.#next === from) throw refusal(kafkaErrors.OFFSET_NOT_AVAILABLE.code);
+    }
+  }
+
+  /**
+   * Rejects if another replica knows of a later leader. A leader that stood still believes for a moment that it still is
+   * one; if it is also asked who leads, the epoch that it tells is its own, and it takes it. Whoever has taken a letter
+   * since is among the other replicas, and knows better.
+   */
+  async #confirm({ leader, leaderEpoch, replicas }: Leadership): Promise<void> {
+    const nowMs = performance.now();
+    const isAsked = (nodeId: number): boolean =>
+      nodeId !== leader &&
+      nowMs >= (this.#silentUntilMs.get(nodeId) ?? 0) &&
+      !this.#client.isBackingOff(nodeId);
+    const epochs = await Promise.all(replicas.filter(isAsked).map((nodeId) => this.#epochFrom(nodeId)));
+    if (epochs.some((epoch) => epoch > leaderEpoch)) throw refusal(kafkaErrors.FENCED_LEADER_EPOCH.code);
+  }
+
+  /** The leader epoch that a broker knows; -1 if it does not say. */
+  async #epochFrom(nodeId: number): Promise<number> {
+    try {
+      const { topics } = await this.#client.send(nodeId, metadataCall([this.#topic]), witnessTimeoutMs);
+      const topic = topics.find(({ topicId }) => topicId === this.#topicId);
+      return topic?.partitions.find((one) => one.partition === partition)?.leaderEpoch ?? -1;
+    } catch (error) {
+      if (!(error instanceof KafkaError) || error.kind === 'closed') throw error;
+      this.#silentUntilMs.set(nodeId, performance.now() + witnessSilenceMs);
+      return -1;
     }
   }
 
@@ -259,7 +304,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
     for (const from of byOffset) {
       if (from < seenBelow) continue;
       await this.#repeated('log_unavailable', async () => {
-        const answer = await this.#fetch(await this.#leader(), from, letterFetchBytes);
+        const answer = await this.#fetch(await this.#leadership(), from, letterFetchBytes);
         if (answer.errorCode === kafkaErrors.OFFSET_OUT_OF_RANGE.code) return;
         if (answer.errorCode !== 0) throw refusal(answer.errorCode);
         visitBatches(answer.records, {
@@ -280,7 +325,11 @@ export class KafkaDeadLetters implements DeadLetterReader {
     return found;
   }
 
-  async #fetch(leader: number, offset: number, maxBytes: number): Promise<FetchedPartition> {
+  async #fetch(
+    { leader, leaderEpoch }: Leadership,
+    offset: number,
+    maxBytes: number,
+  ): Promise<FetchedPartition> {
     const call = fetchCall({
       topic: this.#topic,
       topicId: this.#topicId,
@@ -288,7 +337,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
       minBytes: 0,
       maxBytes,
       isCommittedOnly: true,
-      partitions: [{ partition, offset, maxBytes, leaderEpoch: -1 }],
+      partitions: [{ partition, offset, maxBytes, leaderEpoch }],
     });
     const { errorCode, partitions } = await this.#client.send(leader, call, requestTimeoutMs);
     if (errorCode !== 0) throw refusal(errorCode);

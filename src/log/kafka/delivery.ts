@@ -42,6 +42,7 @@ const questionTimeoutMs = 5_000;
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 
+/** One appender's; see the head of this file. It never rejects: a piece hears by its `settle` what became of it. */
 export class Delivery {
   readonly watch: TopicWatch;
   readonly #target: KafkaTarget;

@@ -191,7 +191,7 @@ describe('a client of a cluster of three brokers', needsKafka(), () => {
   after(() => cluster?.dispose());
 
   const offsetsOf = (partition: number): WireCall<ListedOffset[]> =>
-    listOffsetsCall({ topic, at: 'latest', partitions: [partition] });
+    listOffsetsCall({ topic, at: 'latest', partitions: [{ partition, leaderEpoch: -1 }] });
 
   it('tells the topic id, leaders and brokers, and asks once for all who ask at the same time', async () => {
     await withClient(targetOf(cluster.brokers), async (client) => {

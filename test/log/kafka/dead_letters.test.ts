@@ -224,6 +224,28 @@ describe('dead letters on Kafka', needs(), () => {
     assert.equal((await handle(topic).deadLetters(100)).length, 21);
   });
 
+  it('are not missed because the leader that is asked stood still and does not know that it leads no more', async () => {
+    const topic = await topicOf();
+    const writer = handle(topic);
+    // All have spoken to the leader of before, and have not heard of another.
+    const readers = Array.from({ length: 5 }, () => handle(topic));
+    for (const reader of readers) assert.equal(await reader.isParked(0, 1), false);
+    const leader = await cluster.leaderOf(topic, 0);
+    cluster.node(leader).pause();
+    try {
+      await cluster.untilLeaderMoved(topic, 0, leader);
+      await writer.park([letterOf(0, 1, 'while it stood still')]);
+    } finally {
+      cluster.node(leader).resume();
+    }
+    const seen = await Promise.all(readers.map((reader) => reader.isParked(0, 1)));
+    assert.deepEqual(
+      seen,
+      readers.map(() => true),
+    );
+    await cluster.untilHealthy(topic);
+  });
+
   it('begin anew when the topic is made anew or cut', async () => {
     // Only what may be deleted at all can be cut.
     const topic = await topicOf({ 'cleanup.policy': 'compact,delete', 'retention.ms': '-1' });

@@ -10,6 +10,7 @@ import { extentOf } from '../../../src/log/kafka/fetched.ts';
 import type { WireCall } from '../../../src/log/kafka/wire/call.ts';
 import { kafkaErrors } from '../../../src/log/kafka/wire/errors.ts';
 import { type FetchAnswer, fetchCall } from '../../../src/log/kafka/wire/fetch.ts';
+import { listOffsetsCall } from '../../../src/log/kafka/wire/list_offsets.ts';
 import { noTopicId } from '../../../src/log/kafka/wire/metadata.ts';
 import { KafkaCluster, type KafkaVersion, needsKafka } from '../../support/kafka_cluster.ts';
 import { until } from '../eventually.ts';
@@ -21,7 +22,7 @@ const longMs = 30_000;
 const versions: readonly KafkaVersion[] = ['3.7.0', '4.1.0'];
 
 /** Asks for the first records of partition 0, and for a partition that is not there. */
-function askFor(topic: string, topicId: string): WireCall<FetchAnswer> {
+function askFor(topic: string, topicId: string, leaderEpoch = -1): WireCall<FetchAnswer> {
   return fetchCall({
     topic,
     topicId,
@@ -29,7 +30,7 @@ function askFor(topic: string, topicId: string): WireCall<FetchAnswer> {
     minBytes: 0,
     maxBytes: 1 << 20,
     isCommittedOnly: true,
-    partitions: [0, 7].map((partition) => ({ partition, offset: 0, maxBytes: 1 << 20, leaderEpoch: -1 })),
+    partitions: [0, 7].map((partition) => ({ partition, offset: 0, maxBytes: 1 << 20, leaderEpoch })),
   });
 }
 
@@ -86,6 +87,25 @@ for (const version of versions) {
       );
       assert.equal(extentOf(found.records).next, 5);
       assert.equal(absent?.errorCode, kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code);
+    });
+
+    it('is refused in a leader epoch that the broker has not heard of, and so is a question about offsets', async () => {
+      const topic = 'epochs';
+      const topicId = await cluster.createTopic({ topic });
+      await filled(topic);
+      const view = await client.metadata(0, undefined, topic);
+      const now = view.partitions[0]?.leaderEpoch ?? Number.NaN;
+      const errorsIn = async (leaderEpoch: number): Promise<readonly (number | undefined)[]> => {
+        const [first, second] = await Promise.all(
+          [topicId, noTopicId].map((id) => client.send(0, askFor(topic, id, leaderEpoch), longMs)),
+        );
+        const partitions = [{ partition: 0, leaderEpoch }];
+        const [listed] = await client.send(0, listOffsetsCall({ topic, at: 'latest', partitions }), longMs);
+        return [first && errorOf(first), second && errorOf(second), listed?.errorCode];
+      };
+      assert.deepEqual(await errorsIn(now), [0, 0, 0]);
+      const { code } = kafkaErrors.UNKNOWN_LEADER_EPOCH;
+      assert.deepEqual(await errorsIn(now + 1), [code, code, code]);
     });
 
     it('by the id of a topic that was made anew gives nothing, though there is something at that offset', async () => {

@@ -459,13 +459,18 @@ class MadeUpLeader implements FetchClient {
     answer.count(1);
     request.array(() => {
       answer.string(request.string());
-      const asked = request.array(() => ({ partition: request.int32(), at: request.int64() }));
+      const asked = request.array(() => {
+        const partition = request.int32();
+        request.int32();
+        return { partition, at: request.int64() };
+      });
       answer.count(asked.length);
       for (const { partition, at } of asked) {
         answer.int32(partition);
         answer.int16(0);
         answer.int64(-1);
         answer.int64(at === -2 ? (this.starts[partition] ?? 0) : this.end(partition));
+        answer.int32(-1);
       }
     });
     return Buffer.from(answer.bytes);

@@ -39,9 +39,6 @@ const Encoder: new () => KafkajsEncoder = require('kafkajs/src/protocol/encoder'
 const kafkajsFetch: (
   options: object,
 ) => KafkajsRequest = require('kafkajs/src/protocol/requests/fetch/v11/request');
-const kafkajsListOffsets: (
-  options: object,
-) => KafkajsRequest = require('kafkajs/src/protocol/requests/listOffsets/v3/request');
 const Connection: new (options: object) => KafkajsConnection = require('kafkajs/src/network/connection');
 const socketFactory: () => unknown = require('kafkajs/src/network/socketFactory');
 
@@ -326,18 +323,28 @@ describe("Fetch by the topic's id", () => {
 });
 
 describe('ListOffsets', () => {
-  const call = listOffsetsCall({ topic, at: 'latest', partitions: [0, 5] });
+  const partitions = [
+    { partition: 0, leaderEpoch: 3 },
+    { partition: 5, leaderEpoch: -1 },
+  ];
+  const call = listOffsetsCall({ topic, at: 'latest', partitions });
 
-  test('is the request that kafkajs makes', async () => {
+  test('has the fields of version 4', async () => {
+    assert.equal(call.request.apiKey, 2);
+    assert.equal(call.request.apiVersion, 4);
     for (const [at, timestamp] of [
       ['earliest', -2],
       ['latest', -1],
     ] as const) {
-      const ours = listOffsetsCall({ topic, at, partitions: [0, 5] });
-      const partitions = [0, 5].map((partition) => ({ partition, timestamp }));
-      const other = kafkajsListOffsets({ replicaId: -1, isolationLevel: 1, topics: [{ topic, partitions }] });
-      assertSameApi(ours, other);
-      assert.deepEqual(await bodyOf(ours), (await other.encode()).buffer);
+      const expected = new Encoder()
+        .writeInt32(-1)
+        .writeInt8(1)
+        .writeInt32(1)
+        .writeString(topic)
+        .writeInt32(2);
+      expected.writeInt32(0).writeInt32(3).writeInt64(timestamp);
+      expected.writeInt32(5).writeInt32(-1).writeInt64(timestamp);
+      assert.deepEqual(await bodyOf(listOffsetsCall({ topic, at, partitions })), expected.buffer);
     }
   });
 
@@ -345,7 +352,7 @@ describe('ListOffsets', () => {
     const answers = await answerTo(call, fixture('list_offsets_answer'));
     answers.sort((left, right) => left.partition - right.partition);
     assert.deepEqual(answers, [
-      { partition: 0, errorCode: 0, offset: 12 },
+      { partition: 0, errorCode: 0, offset: 3 },
       { partition: 5, errorCode: kafkaErrors.UNKNOWN_TOPIC_OR_PARTITION.code, offset: -1 },
     ]);
     await assertOddAnswersAreErrors(call, fixture('list_offsets_answer'));
@@ -489,7 +496,9 @@ test('a connection of kafkajs sends the calls and gives their answers', async (t
   );
   assert.equal(produced.length, 3);
   await assert.rejects(
-    connection.send(listOffsetsCall({ topic, at: 'latest', partitions: [0] })),
+    connection.send(
+      listOffsetsCall({ topic, at: 'latest', partitions: [{ partition: 0, leaderEpoch: -1 }] }),
+    ),
     isInternal,
   );
   const [asked, sent] = requests;

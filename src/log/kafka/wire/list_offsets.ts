@@ -1,10 +1,10 @@
-// ListOffsets, version 3: where partitions of one topic begin and end. Runs on sink workers and on producer workers
-// that report the state of the log; must be sent to the partitions' leader.
-// Fields: ListOffsetsRequest.json and ListOffsetsResponse.json of Apache Kafka; 3.7 and 4.1 both take version 3.
+// ListOffsets, version 4: where partitions of one topic begin and end. The first version that takes the leader epoch. Runs
+// on sink workers and on producer workers that report the state of the log; must be sent to the partitions' leader.
+// Fields: ListOffsetsRequest.json and ListOffsetsResponse.json of Apache Kafka; 3.7 and 4.1 both take version 4.
 
 import { makeCall, type WireCall } from './call.ts';
 
-const api = { key: 2, version: 3, name: 'ListOffsets', isFlexible: false } as const;
+const api = { key: 2, version: 4, name: 'ListOffsets', isFlexible: false } as const;
 const consumerReplicaId = -1;
 const readCommitted = 1;
 const timestamps = { latest: -1, earliest: -2 } as const;
@@ -13,7 +13,11 @@ export interface ListOffsetsRequest {
   readonly topic: string;
   /** 'earliest' is the first offset still held, 'latest' the last stable offset: what a fetch can reach. */
   readonly at: 'earliest' | 'latest';
-  readonly partitions: readonly number[];
+  readonly partitions: readonly {
+    readonly partition: number;
+    /** From the metadata, so that a leader that is not up to date refuses; -1 to leave that check out. */
+    readonly leaderEpoch: number;
+  }[];
 }
 
 export interface ListedOffset {
@@ -33,8 +37,9 @@ export function listOffsetsCall(request: ListOffsetsRequest): WireCall<ListedOff
       body.count(1);
       body.string(request.topic);
       body.count(request.partitions.length);
-      for (const partition of request.partitions) {
+      for (const { partition, leaderEpoch } of request.partitions) {
         body.int32(partition);
+        body.int32(leaderEpoch);
         body.int64(timestamps[request.at]);
       }
     },
@@ -46,7 +51,9 @@ export function listOffsetsCall(request: ListOffsetsRequest): WireCall<ListedOff
           const partition = body.int32();
           const errorCode = body.int16();
           body.wideInt64(); // timestamp
-          return { partition, errorCode, offset: body.int64() };
+          const offset = body.int64();
+          body.int32(); // leader epoch of that offset
+          return { partition, errorCode, offset };
         });
       });
       return { clientSideThrottleTime, answer: topics.flat() };
