@@ -24,6 +24,7 @@ import { pinEmbeddedEngine, whileEngineIdle } from '../store/chdb_engine.ts';
 import { openStore } from '../store/client.ts';
 import { ensureSchema } from '../store/migrate.ts';
 import type { ReadWorkerData } from '../store/read.worker.ts';
+import { ensureLayout } from '../store/shard_layout.ts';
 import { openShard } from '../store/shard_store.ts';
 import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
@@ -64,11 +65,13 @@ export async function serve(config: Config): Promise<void> {
       throw new EssError('bad_option', detail, { cause: error });
     });
     await ensureSchema(store);
+    await ensureLayout(store, { shard: 0, shards: 1 });
     stores.push(store);
   } else if (hasStore) {
     for (const [shard, replicas] of layout.shards.entries()) {
       const requestTimeoutMs = config.clickhouseRequestTimeoutMs;
-      stores.push(await openShard(replicas, { shard, preferred: 0, requestTimeoutMs }));
+      const { length: shards } = layout.shards;
+      stores.push(await openShard(replicas, { shard, shards, preferred: 0, requestTimeoutMs }));
     }
   }
 

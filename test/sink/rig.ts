@@ -24,6 +24,7 @@ import { StageRecorder } from '../../src/stats/recorder.ts';
 import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
+import { ensureLayout } from '../../src/store/shard_layout.ts';
 import type { InsertOptions, Store } from '../../src/store/store.ts';
 import type { FromWorker } from '../../src/thread/protocol.ts';
 
@@ -90,6 +91,7 @@ export class Rig {
     const appender = await openEmbeddedAppender(logOptions(folder, options.partitions ?? 1));
     const store = await openStore({ kind: 'embedded', path: join(folder, 'store') });
     await ensureSchema(store);
+    await ensureLayout(store, { shard: 0, shards: 1 });
     return new Rig(folder, appender, store, options);
   }
 
