@@ -106,7 +106,7 @@ export async function serve(config: Config): Promise<void> {
   const begin = async (): Promise<{ session: Session; watch: LogWatch }> => {
     const session = await Session.open(sessionParts);
     await session.start();
-    return { session, watch: new LogWatch(session, stores, log) };
+    return { session, watch: new LogWatch(session, stores, conditions, log) };
   };
   let renewIfChanged = (): void => {};
   let current = await begin();
