@@ -12,9 +12,10 @@ import { checkDependencies, refusalOf, runInit } from '../../src/cli/init.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { openDataDir } from '../../src/engine/data_dir.ts';
 import { openStore } from '../../src/store/client.ts';
-import { type LayoutVersion, readLayouts } from '../../src/store/shard_layout.ts';
+import { type LayoutVersion, readLayouts, recordLayouts } from '../../src/store/shard_layout.ts';
 import type { Store } from '../../src/store/store.ts';
 import { ClickHouseNode } from '../support/clickhouse_node.ts';
+import { EssProcess } from '../support/ess_process.ts';
 
 const part = 'clickhouse layout';
 
@@ -190,5 +191,66 @@ describe('the layout of the shards', () => {
     }
     assert.match((await refusal('more', [0, 1, 2])) ?? '', /ess init --apply/);
     assert.deepEqual([await recorded(0, 'more'), await recorded(2, 'more')], [['1:0/2'], []]);
+  });
+
+  test('shards that were added at the end are recorded with --apply, on the new ones with all that was before', async () => {
+    await layoutStep('grown', [0]);
+    const { code, step } = await layoutStep('grown', [0, 1], '--apply');
+    assert.deepEqual([code, step.state], [0, 'changed']);
+    assert.deepEqual(await recorded(0, 'grown'), ['1:0/1', '2:0/2']);
+    assert.equal((await layoutStep('grown', [0, 1, 2], '--apply')).step.state, 'changed');
+    for (const index of [0, 1, 2])
+      assert.deepEqual(
+        await recorded(index, 'grown'),
+        [1, 2, 3].map((version) => `${version}:${index}/${version}`),
+      );
+    assert.equal((await layoutStep('grown', [0, 1, 2], '--apply')).step.state, 'as_wanted');
+    assert.equal(await refusal('grown', [0, 1, 2]), null);
+    assert.match((await refusal('grown', [0, 1])) ?? '', /all 3 shards/);
+  });
+
+  test('a change that was cut off lets no role start, and the same command completes it', async () => {
+    await layoutStep('half', [0, 1]);
+    await layoutStep('half', [0, 1, 2]);
+    await onStore(0, 'half', (store) =>
+      recordLayouts(store, [{ version: 2, shards: 3, shard: 0, recordedMs: Date.now() }]),
+    );
+    assert.match((await refusal('half', [0, 1])) ?? '', /all 3 shards/);
+    assert.match((await refusal('half', [0, 1, 2])) ?? '', /ess init --apply/);
+    const { step } = await layoutStep('half', [0, 1, 2]);
+    assert.deepEqual([step.state, step.findings.length], ['differs', 2]);
+    assert.equal((await layoutStep('half', [0, 1, 2], '--apply')).step.state, 'changed');
+    assert.deepEqual(await recorded(1, 'half'), ['1:1/2', '2:1/3']);
+    assert.deepEqual(await recorded(2, 'half'), ['1:2/2', '2:2/3']);
+    assert.equal(await refusal('half', [0, 1, 2]), null);
+  });
+
+  test('nothing is recorded while a node is away, or in the place of a shard that was in use', async () => {
+    await layoutStep('unsure', [0, 1]);
+    await layoutStep('unsure', [0, 1, 2]);
+    await nodeOf(1).setFault(0, 'down');
+    const away = await layoutStep('unsure', [0, 1, 2], '--apply', '--wait-ms', '0');
+    assert.deepEqual([away.code, away.step.state], [1, 'differs']);
+    assert.match(findingOf(away.step, 0).mend, /once every node can be reached/);
+    await nodeOf(1).setFault(0, 'none');
+    await execute(0, 'unsure', "INSERT INTO ledger (epoch, last) VALUES ('e', 9)");
+    // As if it had lost its disk, or another node stood in its place.
+    await execute(1, 'unsure', 'TRUNCATE TABLE layout');
+    const { step } = await layoutStep('unsure', [0, 1, 2], '--apply');
+    assert.match(findingOf(step, 1).found, /empty ledger/);
+    assert.deepEqual([await recorded(0, 'unsure'), await recorded(2, 'unsure')], [['1:0/2'], []]);
+  });
+
+  test('nothing is recorded while a service runs on the embedded log', async () => {
+    await layoutStep('busy', [0]);
+    const flags = { clickhouse: nodeOf(0).urls[0] ?? '', 'clickhouse-database': 'busy', role: 'ingest' };
+    const ess = await EssProcess.start({
+      flags: { ...flags, partitions: 12 },
+      dataDir: join(folder, 'busy'),
+    });
+    const { step } = await layoutStep('busy', [0, 1], '--apply', '--wait-ms', '0');
+    assert.match(findingOf(step, 0).mend, new RegExp(`process ${ess.child.pid}`));
+    assert.equal(await ess.end('SIGTERM'), 0);
+    assert.equal((await layoutStep('busy', [0, 1], '--apply')).step.state, 'changed');
   });
 });

@@ -1,6 +1,9 @@
 // The layout that the ClickHouse nodes have recorded (store/shard_layout.ts), compared with the configured one: recorded
-// where there is none yet. What would make a partition's events be looked for on the wrong shard is refused. Runs on
-// the main thread.
+// where there is none yet, and with --apply a further version where shards were added at the end. What would make a
+// partition's events be looked for on the wrong shard is refused. Runs on the main thread.
+//
+// A further version is written on the nodes that there were first, then on the new ones. Whatever it is cut off by, some
+// node disagrees with any configuration then, so that roles refuse, and the same command completes it.
 
 import {
   type LayoutVersion,
@@ -27,6 +30,9 @@ export interface LayoutWanted {
   readonly nodes: number;
 }
 
+/** Says why a further version may not be recorded now, such as a sink that is running, or waits for its end; else null. */
+export type FindObstacle = (isWaiting: boolean) => Promise<string | null>;
+
 /** A node with what it has recorded, the latest version last. */
 interface Recorded extends LayoutNode {
   readonly history: readonly LayoutVersion[];
@@ -40,17 +46,27 @@ export async function settleLayout(
   nodes: readonly LayoutNode[],
   wanted: LayoutWanted,
   mode: Mode,
+  findObstacle: FindObstacle,
 ): Promise<Step> {
   try {
-    const recorded: Recorded[] = [];
-    for (const node of nodes) recorded.push({ ...node, history: await readLayouts(node.store) });
-    return await settle(recorded, wanted, mode);
+    return await settle(await readAll(nodes), wanted, mode, findObstacle);
   } catch (error) {
     return { part, state: 'unreachable', detail: reasonOf(error), findings: [] };
   }
 }
 
-async function settle(nodes: readonly Recorded[], wanted: LayoutWanted, mode: Mode): Promise<Step> {
+async function readAll(nodes: readonly LayoutNode[]): Promise<Recorded[]> {
+  const recorded: Recorded[] = [];
+  for (const node of nodes) recorded.push({ ...node, history: await readLayouts(node.store) });
+  return recorded;
+}
+
+async function settle(
+  nodes: readonly Recorded[],
+  wanted: LayoutWanted,
+  mode: Mode,
+  findObstacle: FindObstacle,
+): Promise<Step> {
   const reference = longest(nodes);
   const faults = faultsOf(nodes, reference, wanted.shards);
   if (faults.length > 0) return stepOf(part, faults, 'as_wanted');
@@ -63,13 +79,39 @@ async function settle(nodes: readonly Recorded[], wanted: LayoutWanted, mode: Mo
   const isReached = nodes.length === wanted.nodes;
   const strangers = await strangersAmong(lacking, nodes, target);
   if (strangers.length > 0) return stepOf(part, strangers, 'as_wanted');
-  if (mode === 'check' || isGrowing || !isReached) {
-    const command = isGrowing ? 'ess init --apply' : 'ess init';
-    const mend = isReached || mode === 'check' ? command : `${command}, once every node can be reached`;
-    return stepOf(part, lackingFindings(lacking, wanted.shards, mend), 'as_wanted');
+  const command = isGrowing ? 'ess init --apply' : 'ess init';
+  const refused = (mend: string): Step =>
+    stepOf(part, lackingFindings(lacking, wanted.shards, mend), 'as_wanted');
+  if (mode === 'check' || (isGrowing && mode !== 'apply')) return refused(command);
+  if (!isReached) return refused(`${command}, once every node can be reached`);
+  const obstacle = isGrowing ? await findObstacle(true) : null;
+  if (obstacle !== null) return refused(`${command}, once this no longer is so: ${obstacle}`);
+  const fromOldToNew = [...lacking].sort((a, b) => b.history.length - a.history.length);
+  for (const node of fromOldToNew) await recordLayouts(node.store, versionsFor(node, target));
+  if (!isGrowing) return stepOf(part, [], 'made', detail);
+  return verified(nodes, target, detail, findObstacle);
+}
+
+/** Looks whether all have what was recorded, since another command may have recorded something else meanwhile. */
+async function verified(
+  nodes: readonly LayoutNode[],
+  target: readonly LayoutVersion[],
+  detail: string,
+  findObstacle: FindObstacle,
+): Promise<Step> {
+  const recorded = await readAll(nodes);
+  const shards = target.at(-1)?.shards ?? 0;
+  const differing = recorded.filter(({ history }) => history.at(-1)?.shards !== shards);
+  if (differing.length > 0) {
+    return stepOf(part, lackingFindings(differing, shards, 'ess init --apply, one at a time'), 'as_wanted');
   }
-  for (const node of lacking) await recordLayouts(node.store, versionsFor(node, target));
-  return stepOf(part, [], 'made', detail);
+  const before = target.at(-2)?.shards;
+  const text = `${detail}, after ${before}; start the sinks with them`;
+  // It loses and doubles nothing: what it sends goes to the shards that its partitions were on, until the next look at a
+  // node refuses it, within a minute.
+  const obstacle = await findObstacle(false);
+  const warning = obstacle === null ? '' : `; warning, one began meanwhile with those before: ${obstacle}`;
+  return stepOf(part, [], 'changed', text + warning);
 }
 
 /** The history that tells most; the others have to be its beginning. */
