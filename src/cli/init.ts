@@ -8,6 +8,7 @@ import type { Config } from '../config/options.ts';
 import { EssError, errorKinds } from '../errors.ts';
 import type { KafkaTarget } from '../log/kafka/target.ts';
 import { settleClickhouse } from './init/clickhouse.ts';
+import type { FindObstacle } from './init/layout.ts';
 import { type InitOptions, initHelpText, parseInitOptions } from './init/options.ts';
 import { Patience } from './init/patience.ts';
 import { Progress } from './init/progress.ts';
@@ -69,9 +70,18 @@ async function settleAll(options: InitOptions, io: InitIo): Promise<Step[]> {
       if (nodes === null) steps.push(await settleEmbeddedStore(storePath, mode));
     }
     // At the same time, since both have the same time to be there.
+    const settlingKafka = kafkaSteps(target, config, given.has('partitions'), mode, patience);
+    const findObstacle: FindObstacle = async (isWaiting) => {
+      const log = [...steps, ...(await settlingKafka)].find((step) => !isAsWanted(step));
+      if (log !== undefined) return `${log.part} is not as wanted`;
+      const { groupObstacle, logObstacle } = await import('./init/sinks.ts');
+      const waiting = isWaiting ? patience : new Patience(0);
+      if (target !== null) return groupObstacle(target, waiting);
+      return logObstacle(io.openDataDir(config.dataDir).logPath, config, waiting);
+    };
     const [ofKafka, ofClickhouse] = await Promise.all([
-      kafkaSteps(target, config, given.has('partitions'), mode, patience),
-      nodes === null ? [] : settleClickhouse(nodes, mode, patience),
+      settlingKafka,
+      nodes === null ? [] : settleClickhouse(nodes, mode, patience, findObstacle),
     ]);
     return [...steps, ...ofKafka, ...ofClickhouse];
   } finally {
@@ -91,7 +101,8 @@ export async function checkDependencies(config: Config, waitMs = checkWaitMs): P
   const patience = new Patience(waitMs);
   const steps = await Promise.all([
     kafkaSteps(target, config, false, 'check', patience),
-    nodes === null ? [] : settleClickhouse(nodes, 'check', patience),
+    // A check never comes to ask.
+    nodes === null ? [] : settleClickhouse(nodes, 'check', patience, async () => 'this is a check'),
   ]);
   return steps.flat();
 }

@@ -458,7 +458,7 @@ export const options = {
     default: '',
     fault: shardsFault,
     description:
-      'ClickHouse nodes by the URLs of their HTTP interface: commas separate the replicas of a shard, semicolons the shards. Empty: the embedded store.',
+      'ClickHouse nodes by the URLs of their HTTP interface: commas separate the replicas of a shard, semicolons the shards, whose order is recorded: new ones come at the end (ess init --apply). Empty: the embedded store.',
     example: 'http://ch-1a:8123,http://ch-1b:8123;http://ch-2a:8123,http://ch-2b:8123',
   },
   clickhouseUser: {

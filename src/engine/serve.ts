@@ -24,6 +24,7 @@ import { pinEmbeddedEngine, whileEngineIdle } from '../store/chdb_engine.ts';
 import { openStore } from '../store/client.ts';
 import { ensureSchema } from '../store/migrate.ts';
 import type { ReadWorkerData } from '../store/read.worker.ts';
+import { ensureLayout } from '../store/shard_layout.ts';
 import { openShard } from '../store/shard_store.ts';
 import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
@@ -64,11 +65,13 @@ export async function serve(config: Config): Promise<void> {
       throw new EssError('bad_option', detail, { cause: error });
     });
     await ensureSchema(store);
+    await ensureLayout(store, { shard: 0, shards: 1 });
     stores.push(store);
   } else if (hasStore) {
     for (const [shard, replicas] of layout.shards.entries()) {
       const requestTimeoutMs = config.clickhouseRequestTimeoutMs;
-      stores.push(await openShard(replicas, { shard, preferred: 0, requestTimeoutMs }));
+      const { length: shards } = layout.shards;
+      stores.push(await openShard(replicas, { shard, shards, preferred: 0, requestTimeoutMs }));
     }
   }
 
@@ -103,7 +106,7 @@ export async function serve(config: Config): Promise<void> {
   const begin = async (): Promise<{ session: Session; watch: LogWatch }> => {
     const session = await Session.open(sessionParts);
     await session.start();
-    return { session, watch: new LogWatch(session, stores, log) };
+    return { session, watch: new LogWatch(session, stores, conditions, log) };
   };
   let renewIfChanged = (): void => {};
   let current = await begin();

@@ -11,12 +11,13 @@ import type { LogAppender } from '../log/log.ts';
 import { type LogTarget, openAppender } from '../log/open.ts';
 import { createDoorbell } from '../ring/doorbell.ts';
 import { createRing } from '../ring/layout.ts';
-import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
+import type { LedgerTotals } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
 import { tokenKnownMs } from '../sink/token_window.ts';
+import { readShardTotals } from '../sink/totals.ts';
 import { createBoard, PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
-import { type Store, type StoreLayout, shardOf } from '../store/store.ts';
+import type { Store, StoreLayout } from '../store/store.ts';
 import type { Conditions } from './conditions.ts';
 import { type NodePlace, sinkPlaces } from './places.ts';
 import { Thread } from './threads.ts';
@@ -50,8 +51,8 @@ export class Session {
   readonly sinks: readonly Thread[];
   /** The main thread's own handle: reads states and dead letters. */
   readonly log: LogAppender;
-  /** What the ledger said at the beginning, by partition; shorter than their number where it did not answer. */
-  readonly firstTotals: readonly LedgerTotals[];
+  /** What the ledger said at the beginning, by partition; without those of which it did not answer. */
+  readonly firstTotals: ReadonlyMap<number, LedgerTotals>;
   readonly #parts: SessionParts;
   #changed: string | null = null;
 
@@ -61,7 +62,7 @@ export class Session {
     const { partitions, epoch } = mainLog;
     const boardMemory = createBoard(partitions);
     const board = new PartitionBoard(boardMemory);
-    const firstTotals: LedgerTotals[] = [];
+    const firstTotals = new Map<number, LedgerTotals>();
     try {
       for (const [partition, state] of (await mainLog.states()).entries()) {
         board.set(partition, 'start', state.start);
@@ -71,13 +72,15 @@ export class Session {
       }
       // What the ledger knows already, so that the first /stats does not show the whole log as in flight. The sinks
       // look again, and try for as long as it takes.
-      for (let partition = 0; partition < partitions; partition += 1) {
-        const store = parts.stores[shardOf(partition, parts.stores.length)];
-        if (store === undefined) break;
-        const totals = await readLedger(store, epoch, partition);
-        firstTotals.push(totals);
-        board.set(partition, 'stored', totals.next);
-      }
+      const numbers = Array.from({ length: partitions }, (_, partition) => partition);
+      const reads = parts.stores.map((_, shard) =>
+        readShardTotals(parts.stores, shard, epoch, numbers, (partition, totals) => {
+          firstTotals.set(partition, totals);
+          board.set(partition, 'stored', totals.next);
+        }),
+      );
+      for (const result of await Promise.allSettled(reads))
+        if (result.status === 'rejected') throw result.reason;
     } catch (error) {
       // A shard that does not answer is no reason not to start: the others go on, and it catches up.
       parts.log.warn({ err: error }, 'the first look at log and ledger failed');
@@ -90,7 +93,7 @@ export class Session {
     mainLog: LogAppender,
     boardMemory: SharedArrayBuffer,
     board: PartitionBoard,
-    firstTotals: readonly LedgerTotals[],
+    firstTotals: ReadonlyMap<number, LedgerTotals>,
   ) {
     this.firstTotals = firstTotals;
     this.#parts = parts;

@@ -1,11 +1,15 @@
 // What the main thread finds out about partitions that no thread of this process owns, so that /stats covers the whole
-// log: ends and committed positions from the log, totals from the ledger. Polls at leisure; nothing waits for it.
+// log: ends and committed positions from the log, totals from the ledger. It also says where a shard is recorded
+// otherwise than it is configured, since this process would read from the wrong ones. Polls at leisure; nothing waits
+// for it.
 
 import type { Logger } from 'pino';
 import { EssError } from '../errors.ts';
-import { type LedgerTotals, readLedger } from '../sink/ledger.ts';
+import type { LedgerTotals } from '../sink/ledger.ts';
+import { readShardTotals } from '../sink/totals.ts';
 import { LagClock } from '../stats/lag_clock.ts';
-import { type Store, shardOf } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
+import type { Conditions } from './conditions.ts';
 import type { Session } from './session.ts';
 
 const pollEveryMs = 1000;
@@ -13,6 +17,7 @@ const pollEveryMs = 1000;
 export class LogWatch {
   readonly #session: Session;
   readonly #stores: readonly Store[];
+  readonly #conditions: Conditions;
   readonly #log: Logger;
   readonly #lag: LagClock;
   readonly #totals: (LedgerTotals | null)[];
@@ -20,13 +25,14 @@ export class LogWatch {
   #isOver = false;
 
   /** `stores`: by shard; empty where this process knows of none. */
-  constructor(session: Session, stores: readonly Store[], log: Logger) {
+  constructor(session: Session, stores: readonly Store[], conditions: Conditions, log: Logger) {
     this.#session = session;
     this.#stores = stores;
+    this.#conditions = conditions;
     this.#log = log;
     const { partitions } = session.board;
     this.#lag = new LagClock(partitions);
-    this.#totals = Array.from({ length: partitions }, (_, i) => session.firstTotals[i] ?? null);
+    this.#totals = Array.from({ length: partitions }, (_, i) => session.firstTotals.get(i) ?? null);
     this.#plan(0);
   }
 
@@ -69,14 +75,35 @@ export class LogWatch {
       this.#lag.note(partition, board.get(partition, 'end'), nowMs);
     }
     // A shard that does not answer must not keep the others' figures from being read.
-    await Promise.allSettled(this.#stores.map((store, shard) => this.#lookAtShard(store, shard)));
+    await Promise.allSettled(this.#stores.map((_, shard) => this.#lookAtShard(shard)));
   }
 
-  async #lookAtShard(store: Store, shard: number): Promise<void> {
+  async #lookAtShard(shard: number): Promise<void> {
     const { board, log } = this.#session;
-    for (let partition = 0; partition < board.partitions && !this.#isOver; partition += 1) {
-      if (shardOf(partition, this.#stores.length) !== shard || board.get(partition, 'owner') !== 0) continue;
-      this.#totals[partition] = await readLedger(store, log.epoch, partition);
+    const partitions: number[] = [];
+    for (let partition = 0; partition < board.partitions; partition += 1) {
+      if (board.get(partition, 'owner') === 0) partitions.push(partition);
+    }
+    try {
+      await readShardTotals(this.#stores, shard, log.epoch, partitions, (partition, totals) => {
+        this.#totals[partition] = totals;
+      });
+      this.#setCondition(shard, null);
+    } catch (error) {
+      // One that does not answer is for those to tell who need it.
+      const refusal = refusalIn(error);
+      if (refusal !== null) this.#setCondition(shard, refusal.message);
+      throw error;
     }
   }
+
+  #setCondition(shard: number, text: string | null): void {
+    if (!this.#isOver) this.#conditions.set(`layout-${shard}`, text);
+  }
+}
+
+/** Why a shard may not be used, also where it stands behind what a replica's check made of it. */
+function refusalIn(error: unknown): EssError | null {
+  if (error instanceof EssError) return error;
+  return error instanceof Error ? refusalIn(error.cause) : null;
 }

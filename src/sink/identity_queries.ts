@@ -22,12 +22,48 @@ export interface ReloadRange {
   readonly countMax: number;
 }
 
-/** Fills `identities` with what the partition stored since `sinceMs`, the latest `countMax` of them. */
+/** Identities as a store gives them: ingest time, id and source, the newest first. */
+interface StoredIdentities {
+  readonly bytes: Buffer;
+  /** Where each one that is not taken yet begins. */
+  readonly starts: number[];
+}
+
+/**
+ * Fills `identities` with what the partition stored since `sinceMs` in all these stores, the latest `countMax` of them.
+ * Gives the latest ingest time in each store, epoch ms; -Infinity where there is none.
+ */
 export async function reloadIdentities(
-  store: Store,
+  stores: readonly Store[],
   identities: Identities,
   range: ReloadRange,
-): Promise<void> {
+): Promise<number[]> {
+  const all = await Promise.all(stores.map((store) => readIdentities(store, range)));
+  const latestMs = all.map((stored) => ingestMsAt(stored, 0));
+  let left = all.reduce((count, { starts }) => count + starts.length, 0);
+  let isCut = left > range.countMax || all.some(({ starts }) => starts.length >= range.countMax);
+  identities.forgetBefore(range.sinceMs);
+  // Newest first in the answers, oldest first into the set.
+  const at = { position: 0 };
+  for (let stored = oldest(all); stored !== null; stored = oldest(all)) {
+    const { bytes, starts } = stored;
+    at.position = starts.pop() ?? 0;
+    left -= 1;
+    if (left >= range.countMax) continue;
+    const ingestMs = Number(bytes.readBigInt64LE(at.position));
+    at.position += 8;
+    const idStart = skipText(bytes, at);
+    const idEnd = at.position;
+    const sourceStart = skipText(bytes, at);
+    hashIdentity(bytes, idStart, idEnd, sourceStart, at.position);
+    if (isCut) identities.forgetBefore(ingestMs + 1);
+    isCut = false;
+    identities.add(ingestMs);
+  }
+  return latestMs;
+}
+
+async function readIdentities(store: Store, range: ReloadRange): Promise<StoredIdentities> {
   const bytes = await store.bytes(
     `SELECT toUnixTimestamp64Milli(ingest_time) AS ingest_ms, id, source
      FROM events
@@ -45,7 +81,6 @@ export async function reloadIdentities(
       countMax: range.countMax,
     },
   );
-  // Newest first in the answer, oldest first into the set: so note where each row begins, then go backwards.
   const starts: number[] = [];
   const at = { position: 0 };
   while (at.position < bytes.length) {
@@ -54,18 +89,23 @@ export async function reloadIdentities(
     skipText(bytes, at);
     skipText(bytes, at);
   }
-  identities.forgetBefore(range.sinceMs);
-  for (let i = starts.length - 1; i >= 0; i -= 1) {
-    at.position = starts[i] ?? 0;
-    const ingestMs = Number(bytes.readBigInt64LE(at.position));
-    at.position += 8;
-    const idStart = skipText(bytes, at);
-    const idEnd = at.position;
-    const sourceStart = skipText(bytes, at);
-    hashIdentity(bytes, idStart, idEnd, sourceStart, at.position);
-    if (i === starts.length - 1 && starts.length >= range.countMax) identities.forgetBefore(ingestMs + 1);
-    identities.add(ingestMs);
+  return { bytes, starts };
+}
+
+/** Ingest time of the identity at this place, epoch ms; -Infinity if there is none. */
+function ingestMsAt({ bytes, starts }: StoredIdentities, index: number): number {
+  const start = starts.at(index);
+  return start === undefined ? Number.NEGATIVE_INFINITY : Number(bytes.readBigInt64LE(start));
+}
+
+/** The answer whose last identity is the oldest of all; null once all are taken. */
+function oldest(all: readonly StoredIdentities[]): StoredIdentities | null {
+  let best: StoredIdentities | null = null;
+  for (const stored of all) {
+    if (stored.starts.length === 0) continue;
+    if (best === null || ingestMsAt(stored, -1) < ingestMsAt(best, -1)) best = stored;
   }
+  return best;
 }
 
 /** Moves past a RowBinary string (LEB128 length, then bytes); gives where its bytes begin. */
@@ -82,11 +122,25 @@ function skipText(bytes: Buffer, at: { position: number }): number {
   return start;
 }
 
-/** Offsets of those events of which an older copy was stored in the hour before theirs, within the retry window. */
+/** What a question about copies is asked for. */
+export interface CopyScope {
+  readonly epoch: string;
+  readonly partition: number;
+  /** First offset of the range that is asked about: rows of this epoch from there on are its own. */
+  readonly before: number;
+  readonly retryWindowMs: number;
+  /** The store is a shard that the partition was on before. */
+  readonly isFormer: boolean;
+}
+
+/**
+ * Offsets of those events of which an older copy was stored within the retry window: in the hours before theirs, since
+ * in the same hour the table itself makes one of both; on a former shard, where nothing replaces it, in any hour.
+ */
 export async function findOlderCopies(
   store: Store,
   questions: readonly OpenQuestion[],
-  retryWindowMs: number,
+  { epoch, partition, before, retryWindowMs, isFormer }: CopyScope,
 ): Promise<number[]> {
   const copies: number[] = [];
   for (const some of inParts(questions)) {
@@ -96,11 +150,16 @@ export async function findOlderCopies(
     const rows = await store.rows<{ source: string; id: string; ingest_ms: string }>(
       `SELECT source, id, toString(max(toUnixTimestamp64Milli(ingest_time))) AS ingest_ms
        FROM events
-       WHERE hour BETWEEN {firstHour:Int32} AND {lastHour:Int32}
+       WHERE ({isFormer:UInt8} = 1 OR hour BETWEEN {firstHour:Int32} AND {lastHour:Int32})
          AND ingest_time >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+         AND NOT (epoch = {epoch:String} AND partition = {partition:UInt16} AND offset >= {before:UInt64})
          AND id IN {ids:Array(String)}
        GROUP BY source, id`,
       {
+        isFormer: Number(isFormer),
+        epoch,
+        partition,
+        before,
         firstHour: Math.floor((earliestMs - retryWindowMs) / msPerHour),
         lastHour: Math.floor(latestMs / msPerHour) - 1,
         since: Math.floor(earliestMs - retryWindowMs),

@@ -88,26 +88,41 @@ export interface LedgerTotals {
   readonly next: number;
 }
 
-/** Sums up the ledger of one partition in one epoch. */
+/** Of a partition of which no range was dealt with. */
+export const noTotals: LedgerTotals = { rows: 0, duplicates: 0, parked: 0, holes: 0, covered: 0, next: 0 };
+
+/** Sums up one store's ledger of one partition in one epoch. */
 export async function readLedger(store: Store, epoch: string, partition: number): Promise<LedgerTotals> {
-  const [row] = await store.rows<
-    Record<'rows' | 'duplicates' | 'parked' | 'holes' | 'covered' | 'next', string>
-  >(
-    `SELECT sum(l.rows) AS rows, sum(l.duplicates) AS duplicates, sum(l.parked) AS parked,
-            sum(l.holes) AS holes,
-            sum(l.last - l.first + 1) AS covered, if(count() = 0, 0, max(l.last) + 1) AS next
+  return (await readLedgers(store, epoch, [partition])).get(partition) ?? noTotals;
+}
+
+/** Sums up one store's ledger of several partitions, by partition; without those that it has no range of. */
+export async function readLedgers(
+  store: Store,
+  epoch: string,
+  partitions: readonly number[],
+): Promise<Map<number, LedgerTotals>> {
+  const rows = await store.rows<Record<keyof LedgerTotals | 'number', string | number>>(
+    `SELECT l.partition AS number, sum(l.rows) AS rows, sum(l.duplicates) AS duplicates, sum(l.parked) AS parked,
+            sum(l.holes) AS holes, sum(l.last - l.first + 1) AS covered, max(l.last) + 1 AS next
      FROM ledger AS l FINAL
-     WHERE epoch = {epoch:String} AND partition = {partition:UInt16}`,
-    { epoch, partition },
+     WHERE epoch = {epoch:String} AND partition IN {partitions:Array(UInt16)}
+     GROUP BY l.partition`,
+    { epoch, partitions },
   );
-  return {
-    rows: Number(row?.rows ?? 0),
-    duplicates: Number(row?.duplicates ?? 0),
-    parked: Number(row?.parked ?? 0),
-    holes: Number(row?.holes ?? 0),
-    covered: Number(row?.covered ?? 0),
-    next: Number(row?.next ?? 0),
-  };
+  return new Map(
+    rows.map((row) => [
+      Number(row.number),
+      {
+        rows: Number(row.rows),
+        duplicates: Number(row.duplicates),
+        parked: Number(row.parked),
+        holes: Number(row.holes),
+        covered: Number(row.covered),
+        next: Number(row.next),
+      },
+    ]),
+  );
 }
 
 /** Rows of `events` from a partition at or past an offset: what an interrupted sink stored without a ledger row. */

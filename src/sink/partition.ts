@@ -27,6 +27,7 @@ import { findOlderCopies } from './identity_queries.ts';
 import { insertRange } from './insert.ts';
 import { blockToken, encodeIntent } from './intent.ts';
 import { findLanded } from './ledger.ts';
+import type { RangeHome } from './owners.ts';
 import { describe, Patience, Stopped } from './patience.ts';
 import { type BrokenRecord, SinkRange } from './range.ts';
 import { type RecoveryParts, recordAt, recover, reload } from './recovery.ts';
@@ -45,7 +46,7 @@ export interface SinkLimits {
 /** What the partitions of a sink thread share. */
 export interface SinkParts {
   readonly log: LogConsumer;
-  /** By shard number: partition p belongs to shard p modulo their number, always. */
+  /** By shard number: partition p belongs to shard p modulo their number. */
   readonly shards: readonly Shard[];
   readonly board: PartitionBoard;
   readonly counters: EngineCounters;
@@ -67,7 +68,13 @@ export class PartitionSink {
   /** Where its blocks go. */
   readonly shardNumber: number;
   readonly #parts: SinkParts;
-  readonly #shard: Shard;
+  /** Where ranges go that are begun here; the layout is known once it is open. */
+  #home: RangeHome;
+  /** Where the range goes that a predecessor has begun; null if there is none, or it is stored. */
+  #replayHome: RangeHome | null = null;
+  /** Shards that the partition was on before, and the latest ingest time there that may matter, epoch ms. */
+  #former: readonly Shard[] = [];
+  #formerUntilMs = Number.NEGATIVE_INFINITY;
   readonly #epoch: string;
   readonly #identities: Identities;
   readonly #patience: Patience;
@@ -106,7 +113,7 @@ export class PartitionSink {
     this.partition = partition;
     this.shardNumber = shardNumber;
     this.#parts = parts;
-    this.#shard = shard;
+    this.#home = { shard, layout: 0 };
     this.#epoch = parts.log.epoch;
     this.#identities = new Identities(parts.limits.identitiesMax, parts.limits.retryWindowMs + windowSlackMs);
     this.#patience = new Patience((text) => this.#setCondition(`partition ${partition}: ${text}`));
@@ -212,7 +219,7 @@ export class PartitionSink {
   }
 
   async #start(position: LogPosition): Promise<void> {
-    const { log, board, counters, limits, send, topic } = this.#parts;
+    const { log, shards, board, counters, limits, send, topic } = this.#parts;
     const { partition } = this;
     const onLedger: RecoveryParts['onLedger'] = (totals, state) => {
       this.#assertOwned();
@@ -225,11 +232,15 @@ export class PartitionSink {
       board.raise(partition, 'end', state.end);
       board.raise(partition, 'start', state.start);
     };
-    const parts: RecoveryParts = { log, shard: this.#shard, topic, partition, send, onLedger };
+    const parts: RecoveryParts = { log, shards, topic, partition, send, onLedger };
     const recovery = await recover(parts, position);
-    const { resume } = recovery;
-    await reload(parts, recovery, this.#identities, limits.retryWindowMs + windowSlackMs, this.#patience);
+    const { resume, owners } = recovery;
+    const windowMs = limits.retryWindowMs + windowSlackMs;
+    this.#formerUntilMs = await reload(parts, recovery, this.#identities, windowMs, this.#patience);
     this.#assertOwned();
+    this.#home = owners.home;
+    this.#former = owners.former;
+    this.#replayHome = recovery.forcedLast >= 0 ? recovery.replayHome : null;
     if (recovery.forcedLast >= 0) counters.add('intents_replayed');
     this.#forcedLast = recovery.forcedLast;
     this.#landedRows = recovery.landedRows;
@@ -288,6 +299,7 @@ export class PartitionSink {
     const cursor = this.#cursor;
     const identities = this.#identities;
     const nowMs = Date.now();
+    const isOnFormer = this.#replayHome !== null && this.#replayHome.shard !== this.#home.shard;
     let waitMs = 0;
     let waited = 0;
     cursor.open(bytes);
@@ -304,6 +316,7 @@ export class PartitionSink {
         break;
       }
       const offset = range.next;
+      if (isOnFormer && ingestMs > this.#formerUntilMs) this.#formerUntilMs = ingestMs;
       this.#takeRecord(range, offset, ingestMs);
       range.records += 1;
       range.recordOffset = offset;
@@ -347,11 +360,12 @@ export class PartitionSink {
       return;
     }
     // A copy with the same time replaces its first one in the table. Without a time of its own, a copy in the next
-    // hour has another sorting key: there this set alone decides, and what it has forgotten the store must tell.
+    // hour has another sorting key: there this set alone decides, and what it has forgotten the store must tell. So it is
+    // with whatever a former shard may have, where nothing is replaced.
     const hourStartMs = Math.floor(ingestMs / msPerHour) * msPerHour;
+    const isReplaced = windowStartMs >= hourStartMs || (cursor.flags & recordFlags.hasTime) !== 0;
     if (
-      windowStartMs < hourStartMs &&
-      (cursor.flags & recordFlags.hasTime) === 0 &&
+      (!isReplaced || windowStartMs <= this.#formerUntilMs) &&
       this.#identities.mayBeForgotten(windowStartMs)
     ) {
       range.questions.push({
@@ -402,9 +416,7 @@ export class PartitionSink {
     const { first, last } = range;
     if (range.questions.length > 0 && this.#landedRows === 0) {
       this.#parts.counters.add('identity_lookups');
-      const copies = await this.#patience.untilAnswered(() =>
-        findOlderCopies(this.#shard.store, range.questions, this.#parts.limits.retryWindowMs),
-      );
+      const copies = await this.#patience.untilAnswered(() => this.#findCopies(range));
       if (copies.length > 0) {
         for (const offset of copies) this.#excluded.add(offset);
         this.#forcedLast = last;
@@ -416,23 +428,27 @@ export class PartitionSink {
     this.#landedRows = 0;
     const isRepeat = this.#forcedLast === last;
     if (isRepeat) this.#forcedLast = -1;
+    const home = this.#replayHome ?? this.#home;
+    const { layout } = home;
+    this.#replayHome = null;
     await this.#parkBroken(range.broken);
     let rows = range.block.rows;
     const token = blockToken(this.#epoch, this.#parts.topic, partition, first, last);
     const storeTimeMs = Date.now();
     // Without rows too: the ledger row may still be on its way when another owner takes over, who must not cut the
     // range elsewhere then.
-    if (landedRows === 0) await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last }));
+    if (landedRows === 0)
+      await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last, layout }));
     if (landedRows > 0) rows = landedRows;
     else if (rows > 0) {
       faultPoint('sink.after_intent');
-      const end = await this.#insert(range, token, storeTimeMs);
+      const end = await this.#insert(range, home, token, storeTimeMs);
       this.#unclearSinceMs = 0;
       faultPoint('sink.after_insert');
       this.#assertOwned();
       if (end.kind === 'poison') {
         if (range.records === 1) {
-          await this.#park(range, token, end.code, end.reason);
+          await this.#park(range, home, token, end.code, end.reason);
           return;
         }
         this.#recordsMax = Math.floor(range.records / 2);
@@ -441,25 +457,36 @@ export class PartitionSink {
       }
       rows = end.rows;
       // Another owner's block under this token may have come first; it may have told duplicates apart by other means.
-      if (isRepeat) rows = await this.#patience.untilAnswered(() => this.#countLanded(range));
+      if (isRepeat) rows = await this.#patience.untilAnswered(() => this.#countLanded(range, home));
       this.#assertOwned();
     }
     this.#announce(range);
     const parked = range.broken.length;
     const duplicates = range.records - rows - parked;
-    await this.#finish(range, token, { rows, duplicates, parked }, storeTimeMs);
+    await this.#finish(range, home, token, { rows, duplicates, parked }, storeTimeMs);
     if (this.#recordsMax < this.#parts.limits.sinkBatchRowsMax) this.#recordsMax *= 2;
     else this.#recordsMax = Number.POSITIVE_INFINITY;
   }
 
-  #insert(range: SinkRange, token: string, storeTimeMs: number) {
+  /** Offsets of the range's questionable events that are copies. */
+  async #findCopies({ questions, first }: SinkRange): Promise<number[]> {
+    const { retryWindowMs } = this.#parts.limits;
+    const scope = { epoch: this.#epoch, partition: this.partition, before: first, retryWindowMs };
+    const here = findOlderCopies(this.#home.shard.store, questions, { ...scope, isFormer: false });
+    const there = this.#former.map(({ store }) =>
+      findOlderCopies(store, questions, { ...scope, isFormer: true }),
+    );
+    return (await Promise.all([here, ...there])).flat();
+  }
+
+  #insert(range: SinkRange, home: RangeHome, token: string, storeTimeMs: number) {
     const { counters, recorder } = this.#parts;
     const parts = {
-      store: this.#shard.store,
+      store: home.shard.store,
       counters,
       recorder,
       patience: this.#patience,
-      countLanded: () => this.#countLanded(range),
+      countLanded: () => this.#countLanded(range, home),
       tokenKnownMs: this.#parts.limits.tokenKnownMs,
       unclearSinceMs: this.#unclearSinceMs,
       assertOwned: async () => this.#assertOwned(),
@@ -468,8 +495,8 @@ export class PartitionSink {
     return insertRange(parts, range, token, storeTimeMs);
   }
 
-  async #countLanded({ first, last }: SinkRange): Promise<number> {
-    return (await findLanded(this.#shard.store, this.#epoch, this.partition, first, last)).count;
+  async #countLanded({ first, last }: SinkRange, { shard }: RangeHome): Promise<number> {
+    return (await findLanded(shard.store, this.#epoch, this.partition, first, last)).count;
   }
 
   /** Throws Stopped if the partition is no longer this thread's. Asked after every wait and before every insert. */
@@ -492,6 +519,7 @@ export class PartitionSink {
 
   async #finish(
     range: SinkRange,
+    home: RangeHome,
     token: string,
     counts: { readonly rows: number; readonly duplicates: number; readonly parked: number },
     storeTimeMs: number,
@@ -500,7 +528,7 @@ export class PartitionSink {
     const { partition } = this;
     const { first, last, holes } = range;
     const row = { epoch: this.#epoch, partition, first, last, ...counts, holes, storeTimeMs };
-    await this.#shard.ledger.add(row, token);
+    await home.shard.ledger.add(row, token);
     faultPoint('sink.after_ledger');
     // The next owner may have read the ledger already and set the board by it: adding would count the range twice.
     this.#assertOwned();
@@ -518,7 +546,7 @@ export class PartitionSink {
   }
 
   /** A range of one record that the store refuses: keeps it among the dead letters and goes on. */
-  async #park(range: SinkRange, token: string, code: string, reason: string): Promise<void> {
+  async #park(range: SinkRange, home: RangeHome, token: string, code: string, reason: string): Promise<void> {
     const { log } = this.#parts;
     // Not `range.first`: offsets without a record may lie before the one that there is.
     const offset = range.recordOffset;
@@ -529,7 +557,7 @@ export class PartitionSink {
     const { next } = range;
     this.#rebuildFrom(range);
     this.#range.reset(next);
-    await this.#finish(range, token, { rows: 0, duplicates: 0, parked: 1 }, Date.now());
+    await this.#finish(range, home, token, { rows: 0, duplicates: 0, parked: 1 }, Date.now());
     this.#parts.onProgress();
     this.#recordsMax = 1;
   }

@@ -13,9 +13,11 @@ import type { Send } from '../thread/port.ts';
 import type { Identities } from './identities.ts';
 import { reloadIdentities } from './identity_queries.ts';
 import { blockToken, decodeIntent, encodeIntent, type Intent } from './intent.ts';
-import { findLanded, type LedgerTotals, readLedger } from './ledger.ts';
+import { findLanded, type LandedRows, type LedgerTotals } from './ledger.ts';
+import { Owners, type RangeHome } from './owners.ts';
 import type { Patience } from './patience.ts';
 import type { Shard } from './shard.ts';
+import { readTotals } from './totals.ts';
 
 /** What a partition starts from. */
 export interface Recovery {
@@ -27,12 +29,16 @@ export interface Recovery {
   readonly landedRows: number;
   /** When its rows began to be looked for, epoch ms: what was not there can only have landed since. */
   readonly lookedMs: number;
+  /** Where that range goes: to the shard that had the partition when it was begun. */
+  readonly replayHome: RangeHome;
+  readonly owners: Owners;
   readonly state: PartitionState;
 }
 
 export interface RecoveryParts {
   readonly log: LogConsumer;
-  readonly shard: Shard;
+  /** By number. */
+  readonly shards: readonly Shard[];
   readonly topic: string;
   readonly partition: number;
   readonly send: Send;
@@ -42,12 +48,12 @@ export interface RecoveryParts {
 
 /**
  * Finds out where to go on. Rejects with StoreError while the store does not answer, as LogConsumer.commit where that is
- * needed, and with EssError `internal` where records are gone that the ledger does not cover: a person must look, and
- * nothing is stepped over.
+ * needed, with EssError `bad_option` while a shard of the partition is recorded otherwise than it is configured, and with
+ * EssError `internal` where records are gone that the ledger does not cover: a person must look, and nothing is stepped
+ * over.
  */
 export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
-  const { log, shard, topic, partition, send, onLedger } = parts;
-  const { store, ledger } = shard;
+  const { log, shards, topic, partition, send, onLedger } = parts;
   const { epoch } = log;
   const say = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void =>
     send({ type: 'log', level, message, fields: { partition, ...fields } });
@@ -57,16 +63,19 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
   }
   const state = (await log.states())[partition];
   if (state === undefined) throw new EssError('internal', `partition ${partition} is not in the log`);
-  let totals = await readLedger(store, epoch, partition);
-  const gone = totals.next === 0 ? await goneRange(parts, position, intent, state) : null;
+  const owners = await Owners.read(shards, partition);
+  const stores = owners.all.map(({ store }) => store);
+  let totals = await readTotals(stores, epoch, partition);
+  const gone = totals.next === 0 ? await goneRange(parts, position, intent, state, owners) : null;
   if (gone !== null) {
     const { first, last } = gone;
     // A topic that was in use before ESS: what is gone already is written down, so that the ledger covers all offsets.
     say('warn', 'records were gone before the first read', { first, last });
     const counts = { rows: 0, duplicates: 0, parked: 0, holes: last - first + 1, storeTimeMs: Date.now() };
     const token = blockToken(epoch, topic, partition, first, last);
+    const { ledger } = owners.homeIn(gone.layout).shard;
     await ledger.add({ epoch, partition, first, last, ...counts }, token);
-    totals = await readLedger(store, epoch, partition);
+    totals = await readTotals(stores, epoch, partition);
   }
   onLedger(totals, state);
   if (totals.covered !== totals.next) {
@@ -83,7 +92,8 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
   const isPending =
     intent !== 'none' && intent.isGone !== true && intent.epoch === epoch && intent.first === resume;
   const lookedMs = Date.now();
-  const landed = await findLanded(store, epoch, partition, resume, Number.MAX_SAFE_INTEGER);
+  const begun = isPending ? owners.homeIn(intent.layout) : null;
+  const { landed, home } = await findPending(owners, begun, epoch, partition, resume);
   let forcedLast = -1;
   if (landed.count > 0) forcedLast = isPending ? Math.max(intent.last, landed.last) : landed.last;
   else if (isPending) forcedLast = intent.last;
@@ -97,7 +107,36 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     const fields = { committed: position.offset, ledger: resume };
     say('warn', 'position is ahead of the ledger: going on from the ledger', fields);
   }
-  return { resume, forcedLast, landedRows: landed.count, lookedMs, state };
+  return { resume, forcedLast, landedRows: landed.count, replayHome: home, owners, lookedMs, state };
+}
+
+/**
+ * Rows past the ledger's end, and where the range that they are of has to be completed: where it was begun, as its
+ * intent says, or where its rows are. A block, or a ledger row, that a sink sent before it died may land at any time: on
+ * the same shard it is known by its token or its key, on another it would be there a second time. Rejects with EssError
+ * `internal` if rows are where they cannot be: a person must look.
+ */
+async function findPending(
+  owners: Owners,
+  begun: RangeHome | null,
+  epoch: string,
+  partition: number,
+  resume: number,
+): Promise<{ readonly landed: LandedRows; readonly home: RangeHome }> {
+  let landed: LandedRows = { count: 0, first: 0, last: 0 };
+  let home = begun ?? owners.home;
+  for (const shard of owners.all) {
+    const found = await findLanded(shard.store, epoch, partition, resume, Number.MAX_SAFE_INTEGER);
+    if (found.count === 0) continue;
+    if (landed.count > 0 || (begun !== null && begun.shard !== shard)) {
+      const text = `rows past the ledger's end at offset ${resume} are on ${shard.store.name}, and the range is one of ${home.shard.store.name}`;
+      throw new EssError('internal', text);
+    }
+    landed = found;
+    // Without an intent none will be written: the version by which the rows got there does not matter any more.
+    if (begun === null) home = { shard, layout: owners.home.layout };
+  }
+  return { landed, home };
 }
 
 /**
@@ -109,11 +148,12 @@ async function goneRange(
   position: LogPosition,
   intent: Intent | 'none',
   state: PartitionState,
+  { home }: Owners,
 ): Promise<Intent | null> {
   const { epoch } = log;
   if (intent !== 'none' && intent.isGone === true && intent.epoch === epoch) return intent;
   if (position.offset >= 0 || state.start === 0) return null;
-  const gone: Intent = { epoch, first: 0, last: state.start - 1, isGone: true };
+  const gone: Intent = { epoch, first: 0, last: state.start - 1, layout: home.layout, isGone: true };
   await log.commit(partition, state.start, encodeIntent(gone));
   return gone;
 }
@@ -147,15 +187,19 @@ export async function recordAt(
   }
 }
 
-/** Learns the identities that were stored within `windowMs` before the record at `resume`, or before now. */
+/**
+ * Learns the identities that were stored within `windowMs` before the record at `resume`, or before now. Gives the latest
+ * ingest time (epoch ms) that a former shard has within that time: what is not known here of the time before it may be
+ * there, where no row of the present shard replaces it. -Infinity if there is none.
+ */
 export async function reload(
   parts: RecoveryParts,
-  { resume, state }: Recovery,
+  { resume, state, owners }: Recovery,
   identities: Identities,
   windowMs: number,
   patience: Patience,
-): Promise<void> {
-  const { log, shard, partition } = parts;
+): Promise<number> {
+  const { log, partition } = parts;
   let firstIngestMs = Date.now();
   if (resume < state.end) {
     const record = await recordAt(log, partition, resume, patience);
@@ -165,11 +209,13 @@ export async function reload(
       if (cursor.next()) firstIngestMs = Math.min(firstIngestMs, cursor.ingestTimeMs);
     }
   }
-  await reloadIdentities(shard.store, identities, {
+  const stores = owners.all.map(({ store }) => store);
+  const [, ...former] = await reloadIdentities(stores, identities, {
     partition,
     epoch: log.epoch,
     before: resume,
     sinceMs: Math.floor(firstIngestMs) - windowMs,
     countMax: identities.capacityMax,
   });
+  return Math.max(Number.NEGATIVE_INFINITY, ...former);
 }

@@ -53,7 +53,9 @@ const shards: Shard[] = [];
 for (const [shard, replicas] of layout.shards.entries()) {
   // Of other shards' replicas threads prefer different ones, so that none of them gets everybody's blocks.
   const preferred = shard === place.shard ? place.replica : place.turn % replicas.length;
-  const store = await openShard(replicas, { shard, preferred, requestTimeoutMs: data.requestTimeoutMs });
+  const { length: count } = layout.shards;
+  const { requestTimeoutMs } = data;
+  const store = await openShard(replicas, { shard, shards: count, preferred, requestTimeoutMs });
   const say = (error: unknown): void => {
     const text = error === null ? null : `ledger of shard ${shard}: cannot write: ${describe(error)}`;
     port.send({ type: 'condition', key: `ledger-${shard}-${data.index}`, text });

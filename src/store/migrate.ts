@@ -5,10 +5,12 @@
 import { EssError } from '../errors.ts';
 import {
   createEvents,
+  createLayout,
   createLedger,
   deduplicationWindowBlocks,
   deduplicationWindowSeconds,
   eventColumns,
+  layoutColumns,
   ledgerColumns,
   type TableKind,
   tableKind,
@@ -53,6 +55,14 @@ const tables: readonly TableShape[] = [
     partitionKey: '',
     version: 'store_time',
     create: createLedger,
+  },
+  {
+    name: 'layout',
+    columns: layoutColumns,
+    sortingKey: 'version, shards, shard',
+    partitionKey: '',
+    version: 'recorded_time',
+    create: createLayout,
   },
 ];
 

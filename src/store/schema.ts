@@ -39,6 +39,14 @@ export const ledgerColumns = [
   { name: 'store_time', type: "DateTime64(3, 'UTC')" },
 ] as const;
 
+/** Columns of `layout`: what shard_layout.ts reads and writes. */
+export const layoutColumns = [
+  { name: 'version', type: 'UInt32' },
+  { name: 'shards', type: 'UInt16' },
+  { name: 'shard', type: 'UInt16' },
+  { name: 'recorded_time', type: "DateTime64(3, 'UTC')" },
+] as const;
+
 /** Milliseconds in the unit of the `hour` column: floor(time / msPerHour), also before 1970. */
 export const msPerHour = 3_600_000;
 
@@ -83,7 +91,7 @@ function settingsOf(kind: TableKind): string {
 
 /** Statements that make the tables, each safe to repeat; to be run on every replica. */
 export function createTables(kind: TableKind): readonly string[] {
-  return [createEvents(kind), createLedger(kind)];
+  return [createEvents(kind), createLedger(kind), createLayout(kind)];
 }
 
 /** Makes `events`, if it is not there. */
@@ -129,5 +137,18 @@ export function createLedger(kind: TableKind): string {
   )
   ENGINE = ${engineOf(kind, 'ledger', 'store_time')}
   ORDER BY (epoch, partition, first, last)
+  SETTINGS ${settingsOf(kind)}`;
+}
+
+/** Makes `layout`, if it is not there. Two places recorded under one version stay two rows: nobody may choose for us. */
+export function createLayout(kind: TableKind): string {
+  return `CREATE TABLE IF NOT EXISTS layout (
+    version UInt32,
+    shards UInt16,
+    shard UInt16,
+    recorded_time DateTime64(3, 'UTC')
+  )
+  ENGINE = ${engineOf(kind, 'layout', 'recorded_time')}
+  ORDER BY (version, shards, shard)
   SETTINGS ${settingsOf(kind)}`;
 }

@@ -5,9 +5,10 @@
 //   read     the first replica, in the same order, that has all that its siblings acknowledged
 //
 // A replica that fails steps back: it rests, longer after each failure in a row, is then checked (does it answer, are
-// its tables as they have to be), and gets one insert at a time until one has succeeded. A replica is checked before
-// its first insert too, and once a minute. While no other is left, rests do not count: the caller's own pauses are
-// enough. Tables of a shard's only node are checked alike, but none is ever made: it would come back empty.
+// its tables as they have to be, is it recorded as one of this shard), and gets one insert at a time until one has
+// succeeded. A replica is checked before its first insert too, and once a minute. While no other is left, rests do not
+// count: the caller's own pauses are enough. Tables of a shard's only node are checked alike, but none is ever made: it
+// would come back empty.
 
 import { EssError } from '../errors.ts';
 import { type OpenOptions, openStore } from './client.ts';
@@ -15,6 +16,7 @@ import { failurePolicy } from './failure.ts';
 import { assertSchema, ensureSchema, tableNames } from './migrate.ts';
 import { readReplicaState } from './replica_state.ts';
 import { tableKind } from './schema.ts';
+import { checkLayout } from './shard_layout.ts';
 import {
   type InsertOptions,
   type QueryOptions,
@@ -27,6 +29,8 @@ import {
 export interface ShardOptions {
   /** Number of the shard, from 0. */
   readonly shard: number;
+  /** Number of all shards. */
+  readonly shards: number;
   /** Index of the replica that inserts go to while it is well; taken modulo their number. */
   readonly preferred: number;
   /** Rest after a first failure, ms; doubled by each further one in a row up to the bound. Defaults 500 and 30,000. */
@@ -36,7 +40,7 @@ export interface ShardOptions {
   readonly checkTimeoutMs?: number;
   /**
    * What a replica has to pass before it gets inserts; rejects if it may not be used. Default: ensureSchema where there
-   * are several, assertSchema for a shard's only one.
+   * are several, assertSchema for a shard's only one; then checkLayout.
    */
   readonly check?: (replica: Store) => Promise<void>;
   /** A passed check counts for so long, ms. Default 60,000. */
@@ -89,16 +93,20 @@ export class ShardStore implements Store {
   constructor(stores: readonly Store[], options: ShardOptions) {
     if (stores.length === 0) throw new EssError('internal', 'a shard needs at least one replica');
     const kind = tableKind(stores.length);
+    const { shard, shards } = options;
     const limits: ReplicaLimits = {
       restMsMin: options.restMsMin ?? restMsMinDefault,
       restMsMax: options.restMsMax ?? restMsMaxDefault,
       checkTimeoutMs: options.checkTimeoutMs ?? checkTimeoutMsDefault,
       check:
         options.check ??
-        ((store) => (stores.length > 1 ? ensureSchema(store, kind) : assertSchema(store, kind))),
+        (async (store) => {
+          await (stores.length > 1 ? ensureSchema(store, kind) : assertSchema(store, kind));
+          await checkLayout(store, { shard, shards });
+        }),
       recheckMs: options.recheckMs ?? recheckMsDefault,
     };
-    this.name = `shard ${options.shard}`;
+    this.name = `shard ${shard}`;
     this.#checkTimeoutMs = limits.checkTimeoutMs;
     this.#inOrderGiven = stores.map((store) => new Replica(store, limits));
     const first = options.preferred % stores.length;

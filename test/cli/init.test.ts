@@ -163,7 +163,8 @@ test('database and tables are made on a node where they are missing, and a repea
   const argv = on(plain.urls, '--clickhouse-database', 'fresh-1');
   const made = (await steps(argv, 0, password)).get(partOf(url));
   assert.equal(made?.state, 'made');
-  for (const part of ['fresh-1', 'events', 'ledger']) assert.ok(made.detail.includes(part), made.detail);
+  for (const part of ['fresh-1', 'events', 'ledger', 'layout'])
+    assert.ok(made.detail.includes(part), made.detail);
   assert.equal((await steps(argv, 0, password)).get(partOf(url))?.state, 'as_wanted');
 });
 
@@ -255,7 +256,7 @@ test('the check before a start finds what is missing, makes nothing, and names t
   assert.deepEqual([away[0]?.state, refusalOf(away)], ['unreachable', null]);
   await steps(on(plain.urls), 0, password);
   const fine = await checkDependencies(config());
-  assert.deepEqual([fine.map(({ state }) => state), refusalOf(fine)], [['as_wanted'], null]);
+  assert.deepEqual([fine.map(({ state }) => state), refusalOf(fine)], [['as_wanted', 'as_wanted'], null]);
   assert.deepEqual(await checkDependencies(loadConfig([], {}, 8)), []);
 });
 

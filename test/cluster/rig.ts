@@ -70,7 +70,7 @@ export class ClusterRig {
 
   /** `--clickhouse`: all nodes. */
   get clickhouse(): string {
-    return this.nodes.map((node) => node.urls.join(',')).join(';');
+    return clickhouseOf(this.nodes);
   }
 
   /** A topic, a group and a database that nobody else uses, made by `ess init`. `nodes`: by shard; default all. */
@@ -90,22 +90,23 @@ export class ClusterRig {
 /** One test's part of the cluster, and the ESS processes that it started. */
 export class Scope {
   readonly rig: ClusterRig;
-  /** By shard. */
-  readonly nodes: readonly ClickHouseNode[];
   readonly topic: string;
   readonly group: string;
   readonly database: string;
-  /** Given to every process of the scope. */
-  readonly flags: Flags;
   readonly processes: EssProcess[] = [];
+  /** How many shards there have been, one after the other. */
+  readonly counts: number[];
+  #nodes: readonly ClickHouseNode[];
+  #flags: Flags;
 
   constructor(rig: ClusterRig, name: string, flags: Flags, nodes: readonly ClickHouseNode[]) {
     this.rig = rig;
-    this.nodes = nodes;
+    this.counts = [nodes.length];
+    this.#nodes = nodes;
     this.topic = `events-${name}`;
     this.group = `group-${name}`;
     this.database = `db_${name}`;
-    this.flags = {
+    this.#flags = {
       'kafka-brokers': rig.kafka.brokers.join(','),
       'kafka-topic': this.topic,
       'kafka-group': this.group,
@@ -115,15 +116,41 @@ export class Scope {
       'kafka-min-insync-replicas': Math.min(2, rig.kafka.brokers.length),
       'kafka-session-timeout-ms': 10_000,
       partitions: 12,
-      clickhouse: nodes.map((node) => node.urls.join(',')).join(';'),
+      clickhouse: clickhouseOf(nodes),
       'clickhouse-database': this.database,
       'clickhouse-request-timeout-ms': 5_000,
       ...flags,
     };
   }
 
+  /** By shard. */
+  get nodes(): readonly ClickHouseNode[] {
+    return this.#nodes;
+  }
+
+  /** Given to every process of the scope. */
+  get flags(): Flags {
+    return this.#flags;
+  }
+
+  /** From now on processes are given these nodes as shards. */
+  grow(nodes: readonly ClickHouseNode[]): void {
+    this.#nodes = nodes;
+    this.#flags = { ...this.#flags, clickhouse: clickhouseOf(nodes) };
+    this.counts.push(nodes.length);
+  }
+
   /** Runs `ess init` with these flags added; rejects with its output if it does not end with 0. */
   async init(more: readonly string[] = []): Promise<string> {
+    const { code, output } = await this.tryInit(more);
+    assert.equal(code, 0, `ess init: ${output}`);
+    return output;
+  }
+
+  /** Runs `ess init` with these flags added; gives its exit code and what it wrote. */
+  async tryInit(
+    more: readonly string[] = [],
+  ): Promise<{ readonly code: number | null; readonly output: string }> {
     const argv = Object.entries(this.flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
     const entry = fileURLToPath(new URL('./ess.js', import.meta.url));
     const child = spawn(process.execPath, ['--enable-source-maps', entry, 'init', ...argv, ...more], {
@@ -135,9 +162,8 @@ export class Scope {
         output += chunk.toString();
       });
     }
-    const code = await new Promise((resolve) => child.once('exit', resolve));
-    assert.equal(code, 0, `ess init: ${output}`);
-    return output;
+    const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+    return { code, output };
   }
 
   /** Starts `ess serve` in this role. */
@@ -217,6 +243,7 @@ export class Scope {
         states.map(({ end }) => end),
         letters,
         earlier,
+        this.counts,
       );
     } finally {
       for (const store of stores) await store.close();
@@ -247,5 +274,13 @@ async function ledgerEnds(stores: readonly Store[], epoch: string): Promise<Map<
       ),
     ),
   );
-  return new Map(all.flat().map(({ partition, next }) => [Number(partition), Number(next)]));
+  const ends = new Map<number, number>();
+  for (const { partition, next } of all.flat())
+    ends.set(Number(partition), Math.max(Number(next), ends.get(Number(partition)) ?? 0));
+  return ends;
+}
+
+/** `--clickhouse` for these shards. */
+export function clickhouseOf(nodes: readonly ClickHouseNode[]): string {
+  return nodes.map((node) => node.urls.join(',')).join(';');
 }

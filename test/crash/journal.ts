@@ -118,7 +118,8 @@ export class Journal {
 
   /**
    * Holds every promise against one store for each shard, the ends of the log's partitions and the dead letters.
-   * `earlier`: epochs of topics of the same name that are gone.
+   * `earlier`: epochs of topics of the same name that are gone. `counts`: how many shards there have been, one after the
+   * other.
    */
   async hold(
     stores: readonly Store[],
@@ -126,8 +127,9 @@ export class Journal {
     ends: readonly number[],
     letters: readonly DeadLetter[],
     earlier: readonly string[] = [],
+    counts: readonly number[] = [stores.length],
   ): Promise<void> {
-    const totals = await auditLedger(stores, epoch, ends, true, earlier);
+    const totals = await auditLedger(stores, epoch, ends, true, earlier, counts);
     for (const past of earlier) await auditEarlier(stores, past);
     assert.equal(totals.parked, letters.length);
     const parkedText = letters.map(({ record }) => record.toString()).join('\n');

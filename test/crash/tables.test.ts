@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore } from '../../src/store/client.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
+import { ensureLayout } from '../../src/store/shard_layout.ts';
 import { ClickHouseNode } from '../support/clickhouse_node.ts';
 import { EssProcess } from '../support/ess_process.ts';
 
@@ -23,6 +24,7 @@ for (const table of ['events', 'ledger']) {
     assert.ok(target !== undefined);
     const direct = await openStore(target);
     await ensureSchema(direct);
+    await ensureLayout(direct, { shard: 0, shards: 1 });
     const ess = await EssProcess.start({
       flags: { clickhouse: node.urls.join(','), producers: 1, sinks: 1, readers: 1, partitions: 1 },
     });

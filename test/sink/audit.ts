@@ -55,7 +55,8 @@ export async function eventsOf(store: Store, final: boolean, epoch = ''): Promis
 /**
  * Checks the ledger against the log's ends and the tables: of one store, or of one for each shard. `areRowsExact`
  * false: copies reached the table on purpose, where merges may have dropped them since. `earlier`: epochs of topics of
- * the same name that are gone, of which rows may be there too.
+ * the same name that are gone, of which rows may be there too. `counts`: how many shards there have been, one after the
+ * other; a partition's ranges may be on each shard that it was on.
  */
 export async function auditLedger(
   store: Store | readonly Store[],
@@ -63,6 +64,7 @@ export async function auditLedger(
   ends: readonly number[],
   areRowsExact = true,
   earlier: readonly string[] = [],
+  counts?: readonly number[],
 ): Promise<{
   readonly rows: number;
   readonly duplicates: number;
@@ -71,40 +73,51 @@ export async function auditLedger(
 }> {
   const stores = 'rows' in store ? [store] : store;
   const totals = { rows: 0, duplicates: 0, parked: 0, holes: 0 };
+  /** By partition, then by shard: the offsets of the rows there. */
+  const offsets = ends.map(() => stores.map((): Set<number> => new Set()));
+  const ledger: (LedgerRange & { readonly shard: number })[] = [];
   for (const [shard, node] of stores.entries()) {
-    const ledger = await ledgerOf(node, epoch);
-    const offsets = ends.map((): Set<number> => new Set());
     const [foreign] = await node.rows<{ n: string }>(
       'SELECT count() AS n FROM events WHERE epoch NOT IN {epochs:Array(String)}',
       { epochs: [epoch, ...earlier] },
     );
     assert.equal(foreign?.n, '0', 'every row is of this epoch');
+    const isOwner = (partition: number): boolean =>
+      (counts ?? [stores.length]).some((count) => partition % count === shard);
     for (const { partition, offset } of await eventsOf(node, false, epoch)) {
       const seen = offsets[partition];
       assert.ok(seen !== undefined, `partition ${partition} exists`);
-      assert.equal(partition % stores.length, shard, `partition ${partition} belongs to another shard`);
-      assert.ok(!seen.has(offset), `offset ${offset} of partition ${partition} is one row`);
-      seen.add(offset);
+      assert.ok(isOwner(partition), `partition ${partition} belongs to another shard than ${shard}`);
+      assert.ok(
+        !seen.some((there) => there.has(offset)),
+        `offset ${offset} of partition ${partition} is one row`,
+      );
+      seen[shard]?.add(offset);
     }
-    for (const [partition, end] of ends.entries()) {
-      if (partition % stores.length !== shard) continue;
-      let next = 0;
-      for (const range of ledger.filter((candidate) => candidate.partition === partition)) {
-        assert.equal(range.first, next, `the ledger of partition ${partition} has neither gap nor overlap`);
-        const known = range.rows + range.duplicates + range.parked + range.holes;
-        assert.equal(known, range.last - range.first + 1);
-        const rows = takeRange(offsets[partition] ?? new Set(), range.first, range.last);
-        if (areRowsExact) assert.equal(rows, range.rows, `rows of ${partition}:${range.first}-${range.last}`);
-        else assert.ok(rows <= range.rows);
-        totals.rows += range.rows;
-        totals.duplicates += range.duplicates;
-        totals.parked += range.parked;
-        totals.holes += range.holes;
-        next = range.last + 1;
-      }
-      assert.equal(next, end, `the ledger of partition ${partition} reaches the log's end`);
-      assert.equal(offsets[partition]?.size, 0, `no row of partition ${partition} lies outside the ledger`);
+    for (const range of await ledgerOf(node, epoch)) {
+      assert.ok(isOwner(range.partition), `partition ${range.partition} has a ledger on shard ${shard}`);
+      ledger.push({ ...range, shard });
     }
+  }
+  ledger.sort((a, b) => a.first - b.first || a.last - b.last);
+  for (const [partition, end] of ends.entries()) {
+    let next = 0;
+    for (const range of ledger.filter((candidate) => candidate.partition === partition)) {
+      assert.equal(range.first, next, `the ledger of partition ${partition} has neither gap nor overlap`);
+      const known = range.rows + range.duplicates + range.parked + range.holes;
+      assert.equal(known, range.last - range.first + 1);
+      const rows = takeRange(offsets[partition]?.[range.shard] ?? new Set(), range.first, range.last);
+      if (areRowsExact) assert.equal(rows, range.rows, `rows of ${partition}:${range.first}-${range.last}`);
+      else assert.ok(rows <= range.rows);
+      totals.rows += range.rows;
+      totals.duplicates += range.duplicates;
+      totals.parked += range.parked;
+      totals.holes += range.holes;
+      next = range.last + 1;
+    }
+    assert.equal(next, end, `the ledger of partition ${partition} reaches the log's end`);
+    const left = offsets[partition]?.reduce((sum, there) => sum + there.size, 0);
+    assert.equal(left, 0, `no row of partition ${partition} lies outside the ledger`);
   }
   return totals;
 }

@@ -8,16 +8,17 @@ import { blockToken, decodeIntent, encodeIntent } from '../../src/sink/intent.ts
 const offset = fc.maxSafeNat();
 const epoch = fc.stringMatching(/^[0-9a-zA-Z_-]{1,32}$/);
 const isGone = fc.constant<true>(true);
+const layout = fc.integer({ min: 1, max: 65_535 });
 const intent = fc.record(
-  { epoch, first: offset, last: offset, isGone },
-  { noNullPrototype: true, requiredKeys: ['epoch', 'first', 'last'] },
+  { epoch, first: offset, last: offset, layout, isGone },
+  { noNullPrototype: true, requiredKeys: ['epoch', 'first', 'last', 'layout'] },
 );
 
-test('an intent comes back as it was written, in at most 85 bytes', () => {
+test('an intent comes back as it was written, in at most 100 bytes', () => {
   fc.assert(
     fc.property(intent, (value) => {
       const text = encodeIntent(value);
-      assert.ok(Buffer.byteLength(text) <= 85);
+      assert.ok(Buffer.byteLength(text) <= 100);
       assert.deepEqual(decodeIntent(text), value);
     }),
   );
@@ -28,7 +29,7 @@ test('no text means that nothing is pending', () => {
 });
 
 test('a text of another format is never taken for an intent', () => {
-  const known = encodeIntent({ epoch: 'e', first: 1, last: 2 });
+  const known = encodeIntent({ epoch: 'e', first: 1, last: 2, layout: 1 });
   const others = [
     known.replace(/^1 /, '2 '),
     `${known} `,
@@ -37,6 +38,8 @@ test('a text of another format is never taken for an intent', () => {
     known.replace('-', ' '),
     '{}',
     '1 e 1-',
+    `${known} layout-`,
+    `${known} 2`,
   ];
   for (const text of others) assert.equal(decodeIntent(text), 'unknown');
   fc.assert(

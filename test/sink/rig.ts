@@ -1,6 +1,6 @@
-// A sink's surroundings in one process and one thread: the real embedded log, the real embedded store, and
-// PartitionSinks that a test drives step by step or hands to the Sink loop. Records are made by hand, so that a test
-// chooses every ingest time.
+// A sink's surroundings in one process and one thread: the real embedded log, the real embedded store (or a store given
+// for each shard), and PartitionSinks that a test drives step by step or hands to the Sink loop. Records are made by
+// hand, so that a test chooses every ingest time.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -24,6 +24,7 @@ import { StageRecorder } from '../../src/stats/recorder.ts';
 import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
+import { ensureLayout } from '../../src/store/shard_layout.ts';
 import type { InsertOptions, Store } from '../../src/store/store.ts';
 import type { FromWorker } from '../../src/thread/protocol.ts';
 
@@ -41,6 +42,8 @@ export interface TestEvent {
 export interface RigOptions {
   readonly partitions?: number;
   readonly limits?: Partial<SinkLoopLimits>;
+  /** By shard, with their tables, and a layout where sinks are to start; the rig closes them. Default: an embedded one. */
+  readonly stores?: readonly Store[];
   /** Told of every insert before it happens and after it has happened; what they throw, the insert throws. */
   readonly beforeInsert?: (insert: Insert) => Promise<void> | void;
   readonly afterInsert?: (insert: Insert) => Promise<void> | void;
@@ -50,6 +53,7 @@ export interface RigOptions {
 export interface Insert {
   readonly table: string;
   readonly token: string;
+  readonly shard: number;
 }
 
 const limitsByDefault: SinkLoopLimits = {
@@ -64,8 +68,11 @@ const limitsByDefault: SinkLoopLimits = {
 
 export class Rig {
   readonly appender: LogAppender;
-  /** The store itself, for looking into it and changing it. */
+  /** The store itself, for looking into it and changing it: of the first shard, if there are several. */
   readonly store: Store;
+  readonly stores: readonly Store[];
+  /** Shards that sinks are configured with: the first so many stores. */
+  shards: number;
   readonly counters = new Counters(counterNames, createCounters(counterNames));
   readonly board: PartitionBoard;
   /** Inserts asked for, in order. */
@@ -76,21 +83,27 @@ export class Rig {
   readonly #options: RigOptions;
   #consumer: EmbeddedLogConsumer | null = null;
 
-  private constructor(folder: string, appender: LogAppender, store: Store, options: RigOptions) {
+  private constructor(folder: string, appender: LogAppender, stores: readonly Store[], options: RigOptions) {
+    const [store] = stores;
+    assert.ok(store !== undefined);
     this.#folder = folder;
     this.#options = options;
     this.appender = appender;
     this.store = store;
+    this.stores = stores;
+    this.shards = stores.length;
     this.board = new PartitionBoard(createBoard(appender.partitions));
   }
 
   static async open(options: RigOptions = {}): Promise<Rig> {
-    await pinEmbeddedEngine();
     const folder = mkdtempSync(join(tmpdir(), 'ess-sink-'));
     const appender = await openEmbeddedAppender(logOptions(folder, options.partitions ?? 1));
+    if (options.stores !== undefined) return new Rig(folder, appender, options.stores, options);
+    await pinEmbeddedEngine();
     const store = await openStore({ kind: 'embedded', path: join(folder, 'store') });
     await ensureSchema(store);
-    return new Rig(folder, appender, store, options);
+    await ensureLayout(store, { shard: 0, shards: 1 });
+    return new Rig(folder, appender, [store], options);
   }
 
   get epoch(): string {
@@ -211,10 +224,13 @@ export class Rig {
   }
 
   #parts(log: EmbeddedLogConsumer, limits: Partial<SinkLoopLimits>): SinkParts {
-    const store = this.#watched();
+    const shards = this.stores.slice(0, this.shards).map((store, shard) => {
+      const watched = this.#watched(store, shard);
+      return { store: watched, ledger: new LedgerWriter(watched, () => {}) };
+    });
     return {
       log,
-      shards: [{ store, ledger: new LedgerWriter(store, () => {}) }],
+      shards,
       board: this.board,
       counters: this.counters,
       recorder: new StageRecorder(['log_wait', 'insert', 'end_to_end'], () => nowUs() / 1000),
@@ -225,9 +241,8 @@ export class Rig {
     };
   }
 
-  /** The store as the sinks see it. */
-  #watched(): Store {
-    const { store } = this;
+  /** A store as the sinks see it. */
+  #watched(store: Store, shard: number): Store {
     const { beforeInsert, afterInsert } = this.#options;
     return {
       name: store.name,
@@ -237,7 +252,7 @@ export class Rig {
         block: readonly Uint8Array[],
         options: InsertOptions,
       ) => {
-        const insert = { table, token: options.token };
+        const insert = { table, token: options.token, shard };
         this.inserts.push(insert);
         await beforeInsert?.(insert);
         await store.insertNative(table, columns, block, options);
@@ -253,7 +268,7 @@ export class Rig {
   async close(): Promise<void> {
     await this.#consumer?.close();
     await this.appender.close();
-    await this.store.close();
+    for (const store of this.stores) await store.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }

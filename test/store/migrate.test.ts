@@ -12,6 +12,7 @@ import {
 } from '../../src/store/migrate.ts';
 import { type LedgerRow, ledgerBlock } from '../../src/store/native/ledger_block.ts';
 import { ledgerColumns } from '../../src/store/schema.ts';
+import { ensureLayout } from '../../src/store/shard_layout.ts';
 import { ShardStore } from '../../src/store/shard_store.ts';
 import { type Store, StoreError } from '../../src/store/store.ts';
 import { ClickHouseNode } from '../support/clickhouse_node.ts';
@@ -77,10 +78,11 @@ describe('the tables of several nodes', () => {
       [
         ['events', null],
         ['ledger', null],
+        ['layout', null],
       ],
     );
     await assert.rejects(ensureSchemas([stores]), { code: 'format_unknown' });
-    const shard = new ShardStore(stores, { shard: 0, preferred: 0 });
+    const shard = new ShardStore(stores, { shard: 0, shards: 1, preferred: 0 });
     await assert.rejects(
       shard.insertNative('ledger', columnNames, ledgerBlock([row]), { token: 'x' }),
       (error) => error instanceof StoreError && error.outcome === 'refused',
@@ -145,7 +147,7 @@ describe('the tables of several nodes', () => {
       const differences = await compareSchema(store, 'replicated');
       assert.deepEqual(
         differences.map(({ what }) => what),
-        ['macro shard', 'macro replica', 'table', 'table'],
+        ['macro shard', 'macro replica', 'table', 'table', 'table'],
       );
       await assert.rejects(ensureSchema(store, 'replicated'), { code: 'format_unknown' });
       assert.deepEqual(await store.rows('SHOW TABLES'), []);
@@ -193,8 +195,13 @@ describe('the tables of several nodes', () => {
     }
   });
 
-  test('a replica without tables gets them before its first insert', async () => {
-    const shard = new ShardStore(stores, { shard: 0, preferred: 0 });
+  test('a replica without tables gets them before its first insert, which waits until its shard is recorded', async () => {
+    const shard = new ShardStore(stores, { shard: 0, shards: 1, preferred: 0 });
+    await assert.rejects(
+      shard.insertNative('ledger', columnNames, ledgerBlock([row]), { token: 'too early' }),
+      (error) => error instanceof StoreError && error.outcome === 'refused',
+    );
+    await ensureLayout(first(), { shard: 0, shards: 1 });
     await shard.insertNative('ledger', columnNames, ledgerBlock([row]), { token: 'first ever' });
     assert.deepEqual(await first().rows('SELECT count() AS n FROM ledger'), [{ n: '1' }]);
   });

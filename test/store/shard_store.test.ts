@@ -11,6 +11,7 @@ import { failurePolicy } from '../../src/store/failure.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
 import { type LedgerRow, ledgerBlock } from '../../src/store/native/ledger_block.ts';
 import { createLedger, ledgerColumns } from '../../src/store/schema.ts';
+import { ensureLayout } from '../../src/store/shard_layout.ts';
 import { openShard, type ShardOptions, ShardStore } from '../../src/store/shard_store.ts';
 import { type InsertOptions, type Store, StoreError } from '../../src/store/store.ts';
 import { ClickHouseNode, type Fault } from '../support/clickhouse_node.ts';
@@ -57,7 +58,14 @@ describe('the replicas of a shard', () => {
   let tokens = 0;
 
   const open = (options: Partial<ShardOptions> & { requestTimeoutMs?: number } = {}): Promise<ShardStore> =>
-    openShard(node.targets(), { shard: 0, preferred: 0, restMsMin: 20, restMsMax: 200, ...options });
+    openShard(node.targets(), {
+      shard: 0,
+      shards: 1,
+      preferred: 0,
+      restMsMin: 20,
+      restMsMax: 200,
+      ...options,
+    });
   const newToken = (): string => {
     tokens += 1;
     return String(tokens);
@@ -82,6 +90,7 @@ describe('the replicas of a shard', () => {
     assert.ok(target !== undefined);
     direct = await openStore(target);
     await ensureSchema(direct, 'replicated');
+    await ensureLayout(direct, { shard: 0, shards: 1 });
     // Or two copies of a row could become one before they are counted.
     await direct.command('SYSTEM STOP MERGES');
   });
@@ -117,6 +126,19 @@ describe('the replicas of a shard', () => {
     });
     assert.equal(shard.name, 'shard 0');
     await other.close();
+  });
+
+  test('a replica that is recorded as one of other shards gets no insert, however it was configured', async () => {
+    for (const place of [
+      { shard: 1, shards: 2 },
+      { shard: 0, shards: 3 },
+    ]) {
+      const other = await open(place);
+      await rejectsWith(insert(other, newToken()), [0, 'refused', false]);
+      assert.match(other.replicas()[0]?.lastError ?? '', /shard 0 of 1 \(layout version 1\)/);
+      await other.close();
+    }
+    assert.equal(await stored(), 0);
   });
 
   const faults: readonly (readonly [Fault, name?: string])[] = [
@@ -407,7 +429,14 @@ test('whatever the replicas do, an error says "refused" only if no attempt can h
         const check = async (): Promise<void> => {
           if (remaining.shift() === false) throw new StoreError(0, 'unknown', 'no answer to the check');
         };
-        const shard = new ShardStore(replicas, { shard: 0, preferred, check, restMsMin: 0, restMsMax: 0 });
+        const shard = new ShardStore(replicas, {
+          shard: 0,
+          shards: 1,
+          preferred,
+          check,
+          restMsMin: 0,
+          restMsMax: 0,
+        });
         for (let call = 0; call < 8; call += 1) {
           const token = `${call}`;
           const error = await send(shard, token).then(
@@ -440,6 +469,7 @@ test('a replica that keeps failing is asked less and less often, and by one inse
   const good = new ScriptedStore('good', []);
   const shard = new ShardStore([bad, good], {
     shard: 0,
+    shards: 1,
     preferred: 0,
     check: async () => {},
     restMsMin: 1_000_000,
@@ -454,7 +484,7 @@ test('a replica that keeps failing is asked less and less often, and by one inse
 
 test('a block is offered to no other replica once its token may be forgotten', async () => {
   const replicas = [new ScriptedStore('r1', ['lost']), new ScriptedStore('r2', [])];
-  const shard = new ShardStore(replicas, { shard: 0, preferred: 0, check: async () => {} });
+  const shard = new ShardStore(replicas, { shard: 0, shards: 1, preferred: 0, check: async () => {} });
   const late = shard.insertNative('t', [], [], { token: 'a', repeatWithinMs: 0 });
   await rejectsWith(late, [0, 'unknown', false]);
   assert.deepEqual(replicas[1]?.tokens, []);
@@ -465,7 +495,7 @@ test('a block is offered to no other replica once its token may be forgotten', a
 
 test('a shard of one replica passes everything through', async () => {
   const only = new ScriptedStore('only', ['refused', 'unclear', 'stop', 'poison']);
-  const shard = new ShardStore([only], { shard: 3, preferred: 5, check: async () => {} });
+  const shard = new ShardStore([only], { shard: 3, shards: 4, preferred: 5, check: async () => {} });
   await rejectsWith(send(shard, 'a'), [252, 'refused', false]);
   await rejectsWith(send(shard, 'a'), [0, 'unknown', false]);
   await rejectsWith(send(shard, 'a'), [60, 'refused', false]);
@@ -486,6 +516,7 @@ test('a replica is checked again when its last check is too long ago, without ke
   };
   const shard = new ShardStore(replicas, {
     shard: 0,
+    shards: 1,
     preferred: 0,
     check,
     recheckMs: 0,
@@ -501,7 +532,7 @@ test('a replica is checked again when its last check is too long ago, without ke
 test('where the tables of every replica are wrong, a person is needed', async () => {
   const replicas = [new ScriptedStore('r1', []), new ScriptedStore('r2', [])];
   const check = (): Promise<void> => Promise.reject(new EssError('format_unknown', 'no window'));
-  const shard = new ShardStore(replicas, { shard: 0, preferred: 0, check });
+  const shard = new ShardStore(replicas, { shard: 0, shards: 1, preferred: 0, check });
   await assert.rejects(send(shard, 'a'), (error) => {
     assert.ok(error instanceof StoreError);
     assert.deepEqual([error.outcome, failurePolicy(error)], ['refused', 'stop']);
@@ -518,7 +549,7 @@ describe("a shard's only node, whose tables change under the running system", ()
   let tokens = 0;
 
   const open = (recheckMs: number): Promise<ShardStore> =>
-    openShard(node.targets(), { shard: 0, preferred: 0, recheckMs });
+    openShard(node.targets(), { shard: 0, shards: 1, preferred: 0, recheckMs });
   const insert = (store: Store): Promise<void> => {
     tokens += 1;
     const block = ledgerBlock([{ ...row, first: tokens }]);
@@ -548,6 +579,7 @@ describe("a shard's only node, whose tables change under the running system", ()
   });
   beforeEach(async () => {
     await ensureSchema(direct);
+    await ensureLayout(direct, { shard: 0, shards: 1 });
     await makeAnew(createLedger('plain'));
   });
 

@@ -1,5 +1,5 @@
-// ClickHouse's part of `ess init`: database and tables on every node, and whether replicas are replicas of each other.
-// Runs on the main thread.
+// ClickHouse's part of `ess init`: database and tables on every node, whether replicas are replicas of each other, and
+// the recorded layout of the shards. Runs on the main thread.
 
 import type { ClickhouseNode } from '../../config/clickhouse.ts';
 import { openStore } from '../../store/client.ts';
@@ -7,6 +7,7 @@ import { compareReplicas } from '../../store/migrate.ts';
 import { quoteIdentifier } from '../../store/query_params.ts';
 import { tableKind } from '../../store/schema.ts';
 import { type HttpTarget, type Store, StoreError } from '../../store/store.ts';
+import { type FindObstacle, type LayoutNode, settleLayout } from './layout.ts';
 import { type Patience, reasonOf } from './patience.ts';
 import { type Step, stepOf } from './step.ts';
 import { findingOf, type Mode, settleTables } from './tables.ts';
@@ -23,11 +24,15 @@ interface Node {
   readonly hasDatabase: boolean;
 }
 
-/** Settles every node, by shard and replica; gives a step for each, and one for the replicas if there are any. */
+/**
+ * Settles every node, by shard and replica; gives a step for each, one for the replicas if there are any, and one for
+ * the layout if any node has its tables. `findObstacle` is asked before shards are added to it.
+ */
 export async function settleClickhouse(
   shards: readonly (readonly ClickhouseNode[])[],
   mode: Mode,
   patience: Patience,
+  findObstacle: FindObstacle,
 ): Promise<Step[]> {
   // All are waited for at once, since they share the time; then one after the other, since replicas that are made
   // at the same time stand in each other's way in Keeper.
@@ -53,6 +58,11 @@ export async function settleClickhouse(
     // Needs two at least to be compared.
     if (settled.some((stores) => stores.length > 1)) {
       steps.push(await replicasStep(settled, shards.flat().length));
+    }
+    const nodes = settled.flatMap((stores, shard) => stores.map((store): LayoutNode => ({ store, shard })));
+    if (nodes.length > 0) {
+      const wanted = { shards: shards.length, nodes: shards.flat().length };
+      steps.push(await settleLayout(nodes, wanted, mode, findObstacle));
     }
   } finally {
     await Promise.all(settled.flat().map((store) => store.close()));

@@ -8,6 +8,7 @@ import { EssError } from '../../errors.ts';
 import { openEmbeddedAppender } from '../../log/embedded/open.ts';
 import { pinEmbeddedEngine } from '../../store/chdb_engine.ts';
 import { openStore } from '../../store/client.ts';
+import { ensureLayout } from '../../store/shard_layout.ts';
 import { reasonOf } from './patience.ts';
 import { type Finding, type Step, stepOf } from './step.ts';
 import { type Mode, settleTables } from './tables.ts';
@@ -49,6 +50,8 @@ export async function settleEmbeddedStore(path: string, mode: Mode): Promise<Ste
     const store = await openStore({ kind: 'embedded', path });
     try {
       const { made, changed, findings } = await settleTables(store, 'plain', mode);
+      // A store in a data directory is all the shards that there are. It refuses what says otherwise.
+      if (mode !== 'check' && findings.length === 0) await ensureLayout(store, { shard: 0, shards: 1 });
       const otherwise = changed.length > 0 ? 'changed' : made.length > 0 ? 'made' : 'as_wanted';
       return stepOf(part, findings, otherwise, [...made, ...changed].join(', '));
     } finally {

@@ -28,7 +28,7 @@ const flags = {
   apply: {
     type: 'boolean',
     description:
-      'Also changes what exists and differs, where that loses nothing: settings of topics and tables, missing columns, and more partitions where --partitions asks for them (which sends new events of a key to another partition).',
+      'Also changes what exists and differs, where that loses nothing: settings of topics and tables, missing columns, more partitions where --partitions asks for them (which sends new events of a key to another partition), and shards that were added at the end of --clickhouse, while no sink is running.',
   },
   'wait-ms': {
     type: 'string',

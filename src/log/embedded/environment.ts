@@ -202,6 +202,14 @@ export class LogEnvironment {
     }
   }
 
+  /** Ids of other processes on this machine that have read from this log and still have it open. */
+  otherProcesses(): number[] {
+    this.expireReaders();
+    // A line for each reader, below a line of titles: process id, thread, transaction.
+    const pids = [...this.#root.readerList().matchAll(/^\s*(\d+)\s/gm)].map(([, pid]) => Number(pid));
+    return [...new Set(pids)].filter((pid) => pid !== process.pid);
+  }
+
   totals(): StoredTotals {
     return readTotals(this.meta.getBinaryFast(metaKeys.totals));
   }

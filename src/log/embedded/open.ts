@@ -32,6 +32,19 @@ export interface EmbeddedLogConsumer extends LogConsumer {
   wake(): void;
 }
 
+/**
+ * Ids of the other processes on this machine that have the log open: those that take events into it, and the one that
+ * stores them. Makes the log if it is missing. Rejects as `openEmbeddedAppender` does.
+ */
+export async function otherProcesses(options: EmbeddedLogOptions): Promise<number[]> {
+  const environment = await openEnvironment(options);
+  try {
+    return environment.otherProcesses();
+  } finally {
+    await environment.close();
+  }
+}
+
 /** Reads what any thread may read. */
 export interface EmbeddedLogReader extends DeadLetterReader {
   readonly epoch: string;
