@@ -1,0 +1,63 @@
+// The alerts and the dashboard as data, for the tests of this folder: what promtool has accepted, read by a YAML parser.
+
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+
+export const rulesPath = 'compose/prometheus/ess.rules.yml';
+export const ruleTestsPath = 'compose/prometheus/ess.rules.test.yml';
+export const dashboardPath = 'compose/grafana/ess.json';
+
+export interface Alert {
+  readonly alert: string;
+  readonly expr: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export function readAlerts(): Alert[] {
+  const file = parse(readFileSync(rulesPath, 'utf8')) as {
+    readonly groups: readonly { readonly rules: readonly Alert[] }[];
+  };
+  return file.groups.flatMap(({ rules }) => rules);
+}
+
+export interface AlertTest {
+  readonly alertname: string;
+  readonly exp_alerts: readonly unknown[];
+}
+
+export function readAlertTests(): AlertTest[] {
+  const file = parse(readFileSync(ruleTestsPath, 'utf8')) as {
+    readonly tests: readonly { readonly alert_rule_test: readonly AlertTest[] }[];
+  };
+  return file.tests.flatMap(({ alert_rule_test }) => alert_rule_test);
+}
+
+/** The anchor of docs/operations.md to which an alert leads. */
+export function runbookAnchor({ annotations }: Alert): string {
+  return (
+    /^\{\{ \$externalLabels\.ess_url \}\}\/operations#([a-z-]+)$/.exec(
+      annotations['runbook_url'] ?? '',
+    )?.[1] ?? ''
+  );
+}
+
+/** Metrics of Prometheus itself that expressions may name. */
+const builtIn: ReadonlySet<string> = new Set(['up', 'ALERTS']);
+
+/** The metrics that an expression names: what has a selector or a range, and everything that begins with ess_. */
+export function metricsOf(expr: string): Set<string> {
+  const bare = expr.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""');
+  const names = [...bare.matchAll(/\b(?:ess_\w+|[A-Za-z_:][\w:]*(?=[{[]))/g)].map(([name]) => name);
+  return new Set(names.filter((name) => !builtIn.has(name)));
+}
+
+/** Names of the series that a text of /metrics has, with those of a histogram's parts. */
+export function metricsIn(text: string): Set<string> {
+  const names = new Set<string>();
+  for (const [, name = '', type] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm)) {
+    if (type !== 'histogram') names.add(name);
+    else for (const part of ['bucket', 'sum', 'count']) names.add(`${name}_${part}`);
+  }
+  return names;
+}
