@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 export const rulesPath = 'compose/prometheus/ess.rules.yml';
 export const ruleTestsPath = 'compose/prometheus/ess.rules.test.yml';
 export const dashboardPath = 'compose/grafana/ess.json';
+export const operationsPath = 'docs/operations.md';
 
 export interface Alert {
   readonly alert: string;
