@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
+import { headingSlug } from '../../src/live/heading_slug.ts';
 
 export const rulesPath = 'compose/prometheus/ess.rules.yml';
 export const ruleTestsPath = 'compose/prometheus/ess.rules.test.yml';
@@ -61,4 +62,38 @@ export function metricsIn(text: string): Set<string> {
     else for (const part of ['bucket', 'sum', 'count']) names.add(`${name}_${part}`);
   }
   return names;
+}
+
+export interface Dashboard {
+  readonly templating: { readonly list: readonly { readonly name: string }[] };
+  readonly annotations: { readonly list: readonly { readonly expr: string }[] };
+  readonly panels: readonly {
+    readonly id: number;
+    readonly type: string;
+    readonly title: string;
+    readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
+    readonly links?: readonly { readonly url: string }[];
+    readonly targets?: readonly { readonly datasource: { readonly uid: string }; readonly expr: string }[];
+  }[];
+}
+
+export function readDashboard(): Dashboard {
+  return JSON.parse(readFileSync(dashboardPath, 'utf8')) as Dashboard;
+}
+
+/** Every expression of the dashboard, with values where Grafana puts in those of its variables. */
+export function dashboardExpressions(): string[] {
+  const { panels, annotations } = readDashboard();
+  const texts = [...panels.flatMap(({ targets = [] }) => targets), ...annotations.list].map(
+    ({ expr }) => expr,
+  );
+  return texts.map((text) =>
+    text.replaceAll('$__rate_interval', '1m').replaceAll('$job', 'ess').replaceAll('$instance', '.*'),
+  );
+}
+
+/** The anchors of docs/operations.md. */
+export function operationsAnchors(): Set<string> {
+  const headings = readFileSync(operationsPath, 'utf8').matchAll(/^## (.+)$/gm);
+  return new Set([...headings].map(([, heading = '']) => headingSlug(heading)));
 }

@@ -74,15 +74,14 @@ export class PrometheusProcess {
     this.#output = output;
   }
 
-  /** Starts a server with this configuration (YAML) and waits until it is ready. */
-  static async start(config: string): Promise<PrometheusProcess> {
+  /** Starts a server with these files (text by name), of which one is `prometheus.yml`, and waits until it is ready. */
+  static async start(files: Readonly<Record<string, string>>): Promise<PrometheusProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'ess-prometheus-'));
-    const configFile = join(folder, 'prometheus.yml');
-    writeFileSync(configFile, config);
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
     for (let start = 1; ; start += 1) {
       const address = `127.0.0.1:${await freePort()}`;
       const argv = [
-        `--config.file=${configFile}`,
+        `--config.file=${join(folder, 'prometheus.yml')}`,
         `--storage.tsdb.path=${join(folder, 'data')}`,
         `--web.listen-address=${address}`,
         '--log.level=warn',
@@ -118,7 +117,7 @@ export class PrometheusProcess {
     return data;
   }
 
-  /** Alerts of the rule file whose path ends like this, and when the group that came last was evaluated, epoch ms. */
+  /** Alerts of the rule file whose path ends like this, and since when all its groups have been evaluated, epoch ms. */
   async alertRules(
     file: string,
   ): Promise<{ readonly rules: readonly AlertRule[]; readonly evaluatedMs: number }> {
