@@ -2,7 +2,7 @@
 //
 //   start: data directory -> store (embedded engine loaded, its tables checked) -> log (created or found, its state
 //          read) -> sinks -> producers -> readers -> HTTP
-//   stop:  refuse new requests -> producers empty their rings and answer -> sinks store what they hold and commit
+//   stop:  refuse new requests -> viewers of the page -> producers empty their rings and answer -> sinks store what they hold and commit
 //          -> HTTP connections -> readers -> store -> log -> exit
 
 import { fileURLToPath } from 'node:url';
@@ -14,7 +14,9 @@ import { EssError } from '../errors.ts';
 import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
+import { LiveRoute } from '../http/live_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
+import { unknownCluster } from '../live/cluster.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { nowUs } from '../stats/clock.ts';
 import { Counters, counterNames, createCounters } from '../stats/counters.ts';
@@ -29,6 +31,10 @@ import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile } from './entry.ts';
+import { Figures } from './figures.ts';
+import { Health } from './health.ts';
+import { LiveStream } from './live.ts';
+import { gatherLive } from './live_figures.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
@@ -118,7 +124,7 @@ export async function serve(config: Config): Promise<void> {
   /** Ends the session of a log that is no more, and begins one on the log that is there instead. */
   async function renew(reason: string): Promise<void> {
     log.warn({ reason }, 'the log has changed: opening it anew');
-    conditions.set('log', reason);
+    conditions.set('log', 'log_changed', reason);
     counters.add('log_changes');
     current.watch.stop();
     current.session.abandon();
@@ -128,10 +134,10 @@ export async function serve(config: Config): Promise<void> {
         current = await begin();
         const { epoch, partitions } = current.session.log;
         log.info({ epoch, partitions }, 'opened the log anew');
-        conditions.set('log', null);
+        conditions.clear('log');
         return;
       } catch (error) {
-        conditions.set('log', error instanceof Error ? error.message : String(error));
+        conditions.set('log', 'log_changed', error instanceof Error ? error.message : String(error));
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     }
@@ -175,18 +181,21 @@ export async function serve(config: Config): Promise<void> {
   };
 
   // ---- HTTP ----
-  const status = new Status({
-    role: config.role,
-    version: __VERSION__,
+  const { role } = config;
+  const figures = new Figures({ session: () => current, counters, recorder, lanes, events });
+  const health = new Health({
+    role,
     ack: config.ack,
-    session: () => current,
-    counters,
-    recorder,
     conditions,
-    lanes,
-    events,
+    figures,
     isStopping: () => isStopping,
+    clusterTroubles: () => [],
   });
+  const cluster = () => unknownCluster(logTarget.kind, isStoreEmbedded);
+  const parts = { role, version: __VERSION__, figures, health };
+  const status = new Status(parts);
+  const stream = new LiveStream(() => gatherLive({ ...parts, cluster }), counters, log);
+  const live = new LiveRoute(stream, counters);
   const gets = new Map<string, GetHandler>([
     ['/events', read],
     ['/events/', read],
@@ -196,7 +205,7 @@ export async function serve(config: Config): Promise<void> {
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
   ]);
-  const server = await startServer({ host: config.host, port: config.port, events, gets }).catch(
+  const server = await startServer({ host: config.host, port: config.port, events, gets, live }).catch(
     async (error: unknown) => {
       current.watch.stop();
       await current.session.giveUp();
@@ -243,6 +252,7 @@ export async function serve(config: Config): Promise<void> {
   events?.stop();
   await untilAnswered(events);
   current.watch.stop();
+  live.close();
   await renewing;
   await current.session.stop();
   clearTimeout(abandoning);
