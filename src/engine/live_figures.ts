@@ -60,8 +60,8 @@ export async function gatherLive({
       kind: view.kind,
       brokers: view.brokers,
       min_in_sync_replicas: view.min_in_sync_replicas,
-      disk_free_bytes: view.disk?.free_bytes ?? null,
-      disk_total_bytes: view.disk?.total_bytes ?? null,
+      disk_free_bytes: view.log_disk?.free_bytes ?? null,
+      disk_total_bytes: view.log_disk?.total_bytes ?? null,
     },
     partitions: partitions.map((partition) => partitionOf(partition, view, group)),
     group,
@@ -136,7 +136,11 @@ export function groupOf(group: ClusterGroup, session: Session, counters: EngineC
  * A sink thread owns one node, which its blocks go to first: so its inserts are taken for that node's. While a node fails
  * they go to its sibling, and the node's figure is how long its blocks took to get there.
  */
-function nodesOf(view: ClusterView, session: Session, bySink: readonly StageSnapshot[][]): LiveNode[] {
+export function nodesOf(
+  view: ClusterView,
+  session: Session,
+  bySink: readonly (readonly StageSnapshot[])[],
+): LiveNode[] {
   return view.nodes.map((node) => {
     const own = bySink.filter((_, index) => {
       const place = session.sinkPlaces[index];

@@ -16,7 +16,6 @@ import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
 import { LiveRoute } from '../http/live_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
-import { unknownCluster } from '../live/cluster.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { nowUs } from '../stats/clock.ts';
 import { Counters, counterNames, createCounters } from '../stats/counters.ts';
@@ -28,6 +27,7 @@ import { ensureSchema } from '../store/migrate.ts';
 import type { ReadWorkerData } from '../store/read.worker.ts';
 import { openShard } from '../store/shard_store.ts';
 import type { Store } from '../store/store.ts';
+import { ClusterWatch } from './cluster_watch.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile } from './entry.ts';
@@ -183,18 +183,26 @@ export async function serve(config: Config): Promise<void> {
   // ---- HTTP ----
   const { role } = config;
   const figures = new Figures({ session: () => current, counters, recorder, lanes, events });
+  const cluster = await ClusterWatch.open({
+    logTarget,
+    layout,
+    dataDir: config.dataDir,
+    embeddedStore: isStoreEmbedded ? (stores[0] ?? null) : null,
+    hasStore,
+    hasSinks: role !== 'ingest',
+    log: () => current.session.log,
+  });
   const health = new Health({
     role,
     ack: config.ack,
     conditions,
     figures,
     isStopping: () => isStopping,
-    clusterTroubles: () => [],
+    clusterTroubles: () => cluster.troubles(),
   });
-  const cluster = () => unknownCluster(logTarget.kind, isStoreEmbedded);
-  const parts = { role, version: __VERSION__, figures, health };
+  const parts = { role, version: __VERSION__, figures, health, cluster };
   const status = new Status(parts);
-  const stream = new LiveStream(() => gatherLive({ ...parts, cluster }), counters, log);
+  const stream = new LiveStream(() => gatherLive({ ...parts, cluster: () => cluster.look() }), counters, log);
   const live = new LiveRoute(stream, counters);
   const gets = new Map<string, GetHandler>([
     ['/events', read],
@@ -253,6 +261,7 @@ export async function serve(config: Config): Promise<void> {
   await untilAnswered(events);
   current.watch.stop();
   live.close();
+  await cluster.close();
   await renewing;
   await current.session.stop();
   clearTimeout(abandoning);

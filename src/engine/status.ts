@@ -3,25 +3,41 @@
 
 import { EssError } from '../errors.ts';
 import type { Answer, GetRequest } from '../http/server.ts';
-import { busyShare } from '../live/builder.ts';
+import { busyShare, type LoopTime } from '../live/builder.ts';
+import type { ClusterView, PartitionReplicas } from '../live/cluster.ts';
 import { troubleAnchor } from '../live/troubles.ts';
 import { counterNames } from '../stats/counters.ts';
 import { mergeSnapshots } from '../stats/merge.ts';
-import { type MetricsInput, PrometheusText } from '../stats/prometheus.ts';
+import {
+  type ClusterFigures,
+  type MetricsInput,
+  type PartitionFigures,
+  PrometheusText,
+} from '../stats/prometheus.ts';
 import { type StatsWindow, statsWindows } from '../stats/stages.ts';
+import type { ClusterWatch } from './cluster_watch.ts';
 import { type Figures, lagOf } from './figures.ts';
 import { type Health, statusOf, textsOf, troublesOf } from './health.ts';
+import { groupOf, nodesOf } from './live_figures.ts';
 
 export interface StatusParts {
   readonly role: 'all' | 'ingest' | 'sink';
   readonly version: string;
   readonly figures: Figures;
   readonly health: Health;
+  readonly cluster: ClusterWatch;
 }
+
+/** How long an answer waits for brokers and nodes before it tells what was known of them, ms. */
+const lookWaitMs = 700;
+
+/** Where a log has no copies, or nobody could be asked for them. */
+const unknownReplicas = { leader: null, replicas: null, in_sync: null };
 
 export class Status {
   readonly #parts: StatusParts;
   readonly #prometheus = new PrometheusText();
+  #loopsBefore: ReadonlyMap<string, LoopTime> = new Map();
 
   constructor(parts: StatusParts) {
     this.#parts = parts;
@@ -43,9 +59,15 @@ export class Status {
   // ---- figures --------------------------------------------------------------------------------------------------
 
   async stats(request: GetRequest): Promise<Answer> {
-    const { role, version, figures, health } = this.#parts;
+    const { role, version, figures, health, cluster } = this.#parts;
     const window = windowOf(request.query);
-    const stages = mergeSnapshots(await figures.snapshots(window));
+    const { session } = figures;
+    const [snapshots, bySink, view] = await Promise.all([
+      figures.snapshots(window),
+      Promise.all(session.sinks.map((thread) => thread.snapshots('10s'))),
+      cluster.lookWithin(lookWaitMs),
+    ]);
+    const stages = mergeSnapshots(snapshots);
     const partitions = figures.partitions();
     const findings = health.find(partitions);
     const reasons = textsOf(findings);
@@ -67,7 +89,17 @@ export class Status {
       lag: lagOf(partitions),
       slots: figures.slots(),
       counters: Object.fromEntries(counterNames.map((name) => [name, figures.counters.get(name)])),
-      partitions,
+      partitions: partitions.map((partition) => ({
+        ...partition,
+        ...(view.partitions[partition.partition] ?? unknownReplicas),
+      })),
+      brokers: view.brokers,
+      min_in_sync_replicas: view.min_in_sync_replicas,
+      group: view.group === null ? null : groupOf(view.group, session, figures.counters),
+      nodes: nodesOf(view, session, bySink),
+      dead_letters: view.dead_letters.total,
+      data_dir: view.data_dir,
+      ages_s: cluster.ages(),
       threads: figures.threads().map(({ loop, ring_used_bytes, ring_bytes, ...thread }) => ({
         ...thread,
         // Of its whole life: /metrics and the live page tell of the time since they were last asked.
@@ -79,7 +111,8 @@ export class Status {
   }
 
   async metrics(): Promise<Answer> {
-    const { role, version, figures, health } = this.#parts;
+    const { role, version, figures, health, cluster } = this.#parts;
+    const [stages, view] = await Promise.all([figures.snapshots('all'), cluster.lookWithin(lookWaitMs)]);
     const partitions = figures.partitions();
     const conservation = figures.conservation(partitions);
     const isLedgerKnown = conservation.exact !== null;
@@ -91,7 +124,7 @@ export class Status {
       role,
       uptimeSeconds: figures.uptimeSeconds,
       readiness: { ready: findings.blockers.length === 0, degraded: findings.reasons.length > 0 },
-      stages: await figures.snapshots('all'),
+      stages,
       counters: figures.counters,
       conservation: isLedgerKnown
         ? {
@@ -116,7 +149,10 @@ export class Status {
         parked: partition.parked ?? 0,
         bytes: partition.bytes,
         lagSeconds: partition.lag_seconds,
+        copies: copiesOf(view.partitions[partition.partition]),
       })),
+      cluster: clusterFigures(view),
+      loops: this.#loops(),
       threads: figures
         .threads()
         .filter(({ name }) => name !== 'main')
@@ -135,6 +171,44 @@ export class Status {
       body: await this.#prometheus.render(input),
     };
   }
+
+  /** Of the time since the last scrape. */
+  #loops(): MetricsInput['loops'] {
+    const before = this.#loopsBefore;
+    const threads = this.#parts.figures.threads();
+    this.#loopsBefore = new Map(threads.flatMap(({ name, loop }) => (loop === null ? [] : [[name, loop]])));
+    return threads.flatMap(({ name, loop }) =>
+      loop === null ? [] : [{ thread: name, utilization: busyShare(loop, before.get(name) ?? null) }],
+    );
+  }
+}
+
+function copiesOf(partition: PartitionReplicas | undefined): PartitionFigures['copies'] {
+  if (partition === undefined) return null;
+  const { leader, replicas, in_sync: inSync } = partition;
+  return { leader, replicas: replicas.length, inSync: inSync.length };
+}
+
+function clusterFigures(view: ClusterView): ClusterFigures {
+  const { brokers, group, nodes, data_dir: disk } = view;
+  return {
+    brokers: brokers.map(({ id, is_up: isUp }) => ({ id, isUp })),
+    minInSync: view.min_in_sync_replicas,
+    group: group === null ? null : { members: group.members.length, isStable: group.state === 'Stable' },
+    nodes: nodes.map((node) => ({
+      name: node.name,
+      shard: node.shard,
+      replica: node.replica,
+      isUp: node.is_up,
+      rows: node.rows,
+      parts: node.parts,
+      partsMax: node.parts_max,
+      diskFreeBytes: node.disk_free_bytes,
+      diskTotalBytes: node.disk_total_bytes,
+    })),
+    dataDir: disk === null ? null : { freeBytes: disk.free_bytes, totalBytes: disk.total_bytes },
+    deadLetters: view.dead_letters.total,
+  };
 }
 
 function windowOf(query: string): StatsWindow {

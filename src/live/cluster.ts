@@ -40,10 +40,11 @@ export interface ClusterView {
   readonly partitions: readonly PartitionReplicas[];
   readonly group: ClusterGroup | null;
   readonly nodes: readonly ClusterNode[];
-  /** Of the data directory. */
-  readonly disk: Disk | null;
-  /** The nodes' data lie in the data directory too. */
-  readonly is_store_embedded: boolean;
+  /** Where the embedded log lies. */
+  readonly log_disk: Disk | null;
+  readonly data_dir: Disk | null;
+  /** The log or the store is embedded: a full data directory stops it. */
+  readonly is_data_dir_used: boolean;
   readonly dead_letters: LiveSnapshot['dead_letters'];
 }
 
@@ -54,6 +55,8 @@ const diskFreeShareMin = 0.1;
 const diskFreeBytesMin = 1024 ** 3;
 /** Share of the parts at which ClickHouse refuses inserts. */
 const partsShareMax = 0.5;
+/** What the store in this process is called. */
+const embeddedNodeName = 'chdb';
 /** Names in one text; of more partitions the number is told. */
 const namedMax = 8;
 
@@ -62,8 +65,8 @@ export function clusterTroubles(view: ClusterView, hasSinks: boolean): Trouble[]
   return [
     ...brokerTroubles(view),
     ...groupTroubles(view.group, hasSinks),
-    ...nodeTroubles(view.nodes, view.is_store_embedded),
-    ...diskTroubles('the data directory', view.disk),
+    ...nodeTroubles(view.nodes),
+    ...(view.is_data_dir_used ? diskTroubles('the data directory', view.data_dir) : []),
     ...letterTroubles(view.dead_letters.total ?? 0),
   ];
 }
@@ -99,7 +102,7 @@ function groupTroubles(group: ClusterGroup | null, hasSinks: boolean): Trouble[]
   ];
 }
 
-function nodeTroubles(nodes: readonly ClusterNode[], isEmbedded: boolean): Trouble[] {
+function nodeTroubles(nodes: readonly ClusterNode[]): Trouble[] {
   return nodes.flatMap((node): Trouble[] => {
     const { name, shard, replica, parts, parts_max: limit } = node;
     const where = `${name} (shard ${shard}, replica ${replica})`;
@@ -110,8 +113,8 @@ function nodeTroubles(nodes: readonly ClusterNode[], isEmbedded: boolean): Troub
       troubles.push({ kind: 'store_parts', text });
     }
     const { disk_free_bytes: free, disk_total_bytes: total } = node;
-    // The data directory tells of it already.
-    if (!isEmbedded && free !== null && total !== null)
+    // Of the embedded store the data directory tells already.
+    if (name !== embeddedNodeName && free !== null && total !== null)
       troubles.push(...diskTroubles(where, { free_bytes: free, total_bytes: total }));
     return troubles;
   });
@@ -133,19 +136,4 @@ function letterTroubles(total: number): Trouble[] {
 
 function gibibytes(bytes: number): string {
   return (bytes / 1024 ** 3).toFixed(1);
-}
-
-/** What is shown before anything was asked. */
-export function unknownCluster(kind: 'embedded' | 'kafka', isStoreEmbedded: boolean): ClusterView {
-  return {
-    kind,
-    brokers: [],
-    min_in_sync_replicas: null,
-    partitions: [],
-    group: null,
-    nodes: [],
-    disk: null,
-    is_store_embedded: isStoreEmbedded,
-    dead_letters: { total: null, latest: [] },
-  };
 }
