@@ -9,6 +9,17 @@ export const ruleTestsPath = 'compose/prometheus/ess.rules.test.yml';
 export const dashboardPath = 'compose/grafana/ess.json';
 export const operationsPath = 'docs/operations.md';
 
+/** What only Kafka as the log has to tell. */
+export const kafkaMetrics: ReadonlySet<string> = new Set([
+  'ess_broker_up',
+  'ess_partition_leader',
+  'ess_partition_replicas',
+  'ess_partition_in_sync_replicas',
+  'ess_min_in_sync_replicas',
+  'ess_group_members',
+  'ess_group_stable',
+]);
+
 export interface Alert {
   readonly alert: string;
   readonly expr: string;
@@ -46,6 +57,11 @@ export function runbookAnchor({ annotations }: Alert): string {
 
 /** Metrics of Prometheus itself that expressions may name. */
 const builtIn: ReadonlySet<string> = new Set(['up', 'ALERTS']);
+
+/** True if an expression gives nothing while all is well, since it compares with a number. */
+export function isFilter(expr: string): boolean {
+  return /[<>=] ?-?\d/.test(expr);
+}
 
 /** The metrics that an expression names: what has a selector or a range, and everything that begins with ess_. */
 export function metricsOf(expr: string): Set<string> {

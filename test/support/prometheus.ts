@@ -112,8 +112,12 @@ export class PrometheusProcess {
 
   async #get<T>(path: string): Promise<T> {
     const response = await fetch(`${this.url}/api/v1/${path}`);
-    const { status, data } = (await response.json()) as { readonly status: string; readonly data: T };
-    assert.equal(status, 'success', `${path}: ${this.#output.join('')}`);
+    const { status, data, error } = (await response.json()) as {
+      readonly status: string;
+      readonly data: T;
+      readonly error?: string;
+    };
+    assert.equal(status, 'success', `${path}: ${error} ${this.#output.join('')}`);
     return data;
   }
 
@@ -127,6 +131,14 @@ export class PrometheusProcess {
       rules: ofFile.flatMap(({ rules }) => rules),
       evaluatedMs: Math.min(...ofFile.map(({ lastEvaluation }) => Date.parse(lastEvaluation))),
     };
+  }
+
+  /** How many series an expression gives now; fails where it cannot be evaluated. */
+  async count(expression: string): Promise<number> {
+    const { result } = await this.#get<{ readonly result: readonly unknown[] }>(
+      `query?query=${encodeURIComponent(expression)}`,
+    );
+    return result.length;
   }
 
   async targets(): Promise<TargetsJson['activeTargets']> {
