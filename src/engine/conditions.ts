@@ -1,9 +1,11 @@
-// What is wrong at the moment, by key, with the words for it: what /readyz and /stats name and the log tells once.
+// What is wrong at the moment, by key, with the words for it: what /readyz and /stats name, the page turns red for, and
+// the log tells once. Main thread only.
 
 import type { Logger } from 'pino';
+import type { Trouble } from '../live/troubles.ts';
 
 export class Conditions {
-  readonly #texts = new Map<string, string>();
+  readonly #conditions = new Map<string, Trouble>();
   readonly #log: Logger;
 
   constructor(log: Logger) {
@@ -11,34 +13,34 @@ export class Conditions {
   }
 
   /** Sets or, with null, ends a condition. */
-  set(key: string, text: string | null): void {
-    const before = this.#texts.get(key) ?? null;
-    if (text === before) return;
-    if (text === null) {
-      this.#texts.delete(key);
-      this.#log.info({ key, was: before }, 'recovered');
+  set(key: string, trouble: Trouble | null): void {
+    const before = this.#conditions.get(key);
+    if (trouble?.text === before?.text && trouble?.kind === before?.kind) return;
+    if (trouble === null) {
+      this.#conditions.delete(key);
+      this.#log.info({ key, was: before?.text }, 'recovered');
     } else {
-      this.#texts.set(key, text);
-      this.#log.warn({ key, text }, 'degraded');
+      this.#conditions.set(key, trouble);
+      if (trouble.text !== before?.text) this.#log.warn({ key, text: trouble.text }, 'degraded');
     }
   }
 
   /**
-   * The words of the conditions of a group: with this key, or with one that begins with it and a dash. Each words once:
-   * several threads may meet the same trouble.
+   * The conditions of a group: with this key, or with one that begins with it and a dash. Each text once: several
+   * threads may meet the same trouble.
    */
-  of(group: string): string[] {
+  of(group: string): Trouble[] {
     return this.#distinct((key) => isOf(group, key));
   }
 
-  /** The words of every condition that is in none of these groups, each words once. */
-  list(...except: readonly string[]): string[] {
+  /** Every condition that is in none of these groups, each text once. */
+  list(...except: readonly string[]): Trouble[] {
     return this.#distinct((key) => !except.some((group) => isOf(group, key)));
   }
 
-  #distinct(isWanted: (key: string) => boolean): string[] {
-    const texts = [...this.#texts].filter(([key]) => isWanted(key)).map(([, text]) => text);
-    return [...new Set(texts)];
+  #distinct(isWanted: (key: string) => boolean): Trouble[] {
+    const wanted = [...this.#conditions].filter(([key]) => isWanted(key));
+    return [...new Map(wanted.map(([, trouble]) => [trouble.text, trouble])).values()];
   }
 }
 

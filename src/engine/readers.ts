@@ -184,11 +184,11 @@ export class Readers {
     });
     pool.on('message', (message) => {
       if (message.type !== 'condition') return;
-      const { key, text } = message;
+      const { key, trouble } = message;
       const threadId = Number(key.slice(key.lastIndexOf('-') + 1));
-      if (text === null) this.#threadKeys.delete(key);
+      if (trouble === null) this.#threadKeys.delete(key);
       else this.#threadKeys.set(key, threadId);
-      conditions.set(key, text);
+      conditions.set(key, trouble);
     });
     return pool;
   }
@@ -240,6 +240,6 @@ export class Readers {
     if (this.#pool === null) text = `reads: no reader thread is running: ${this.#why}`;
     else if (count > 0)
       text = `reads: ${count} of ${readers} reader threads have not come back from a read for over ${timeoutMs + readMarginMs} ms`;
-    conditions.set('readers', text);
+    conditions.set('readers', text === null ? null : { kind: 'worker_down', text });
   }
 }

@@ -49,12 +49,15 @@ export class Session {
   readonly board: PartitionBoard;
   readonly producers: readonly Thread[];
   readonly sinks: readonly Thread[];
+  /** The node that each sink owns, by sink: its blocks go there first. */
+  readonly sinkPlaces: readonly NodePlace[];
   /** The main thread's own handle: reads states and dead letters. */
   readonly log: LogAppender;
   /** What the ledger said at the beginning, by partition; without those of which it did not answer. */
   readonly firstTotals: ReadonlyMap<number, LedgerTotals>;
   readonly #parts: SessionParts;
   #changed: string | null = null;
+  #lastDealtMs: number | null = null;
 
   /** Opens the log (creating an embedded one) and reads where it stands. Threads are made, not started. */
   static async open(parts: SessionParts): Promise<Session> {
@@ -107,11 +110,11 @@ export class Session {
     // Doorbells belong to places, not to workers: a successor takes over its predecessor's, and nobody must be told.
     const producerDoorbells = Array.from({ length: producerCount }, createDoorbell);
     const sinkDoorbells = Array.from({ length: sinkCount }, createDoorbell);
-    const places = sinkPlaces(layout, config.sinkOrdinal, sinkCount);
+    this.sinkPlaces = sinkPlaces(layout, config.sinkOrdinal, sinkCount);
     lanes.length = 0;
     for (let i = 0; i < producerCount; i += 1) lanes.push(null);
     this.sinks = sinkDoorbells.map((doorbell, index) =>
-      this.#sink(index, sinkCount, doorbell, boardMemory, producerDoorbells, places),
+      this.#sink(index, sinkCount, doorbell, boardMemory, producerDoorbells),
     );
     // With Kafka any sink, of any process, may own a partition: the log itself tells the sinks of new records.
     const bells = parts.logTarget.kind === 'embedded' ? sinkDoorbells : [];
@@ -122,6 +125,11 @@ export class Session {
 
   get threads(): readonly Thread[] {
     return [...this.sinks, ...this.producers];
+  }
+
+  /** When a sink of this process was last dealt its partitions, epoch ms; null if none was. */
+  get lastDealtMs(): number | null {
+    return this.#lastDealtMs;
   }
 
   /** Why the log is not the one of this session any more; null while it is, as far as anybody here knows. */
@@ -183,11 +191,10 @@ export class Session {
     doorbell: SharedArrayBuffer,
     board: SharedArrayBuffer,
     producerDoorbells: readonly SharedArrayBuffer[],
-    places: readonly NodePlace[],
   ): Thread {
     const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
     const { epoch, partitions } = this.log;
-    const place = places[index] ?? { shard: 0, replica: 0, turn: index };
+    const place = this.sinkPlaces[index] ?? { shard: 0, replica: 0, turn: index };
     const data: SinkData = {
       index,
       count,
@@ -229,7 +236,10 @@ export class Session {
             if (this.board.get(partition, 'owner') === index + 1) this.board.set(partition, 'owner', 0);
           }
         },
-        onCondition: (key, text) => conditions.set(key, text),
+        onCondition: (key, trouble) => conditions.set(key, trouble),
+        onDealt: (timeMs) => {
+          this.#lastDealtMs = timeMs;
+        },
         onLogChanged: (reason) => this.noteChange(reason),
       },
       log,
@@ -281,7 +291,8 @@ export class Session {
           conditions.set(`log-${index}`, null);
         },
         // Each worker has its own way to the log: that one is well says nothing of another.
-        onCondition: (key, text) => conditions.set(`${key}-${index}`, text),
+        onCondition: (key, trouble) => conditions.set(`${key}-${index}`, trouble),
+        onDealt: () => {},
         onLogChanged: (reason) => this.noteChange(reason),
       },
       log,

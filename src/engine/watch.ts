@@ -98,7 +98,8 @@ export class LogWatch {
   }
 
   #setCondition(shard: number, text: string | null): void {
-    if (!this.#isOver) this.#conditions.set(`layout-${shard}`, text);
+    if (this.#isOver) return;
+    this.#conditions.set(`layout-${shard}`, text === null ? null : { kind: 'partition_waiting', text });
   }
 }
 

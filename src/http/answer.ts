@@ -7,6 +7,7 @@ import { type ErrorCode, errorKinds, type ProblemExtras, problemJson } from '../
 const statusTexts: Readonly<Record<number, string>> = {
   200: '200 OK',
   400: '400 Bad Request',
+  403: '403 Forbidden',
   404: '404 Not Found',
   405: '405 Method Not Allowed',
   408: '408 Request Timeout',

@@ -58,7 +58,8 @@ for (const [shard, replicas] of layout.shards.entries()) {
   const store = await openShard(replicas, { shard, shards: count, preferred, requestTimeoutMs });
   const say = (error: unknown): void => {
     const text = error === null ? null : `ledger of shard ${shard}: cannot write: ${describe(error)}`;
-    port.send({ type: 'condition', key: `ledger-${shard}-${data.index}`, text });
+    const trouble = text === null ? null : ({ kind: 'partition_waiting', text } as const);
+    port.send({ type: 'condition', key: `ledger-${shard}-${data.index}`, trouble });
   };
   // Takes back what its predecessor said.
   say(null);

@@ -61,6 +61,17 @@ const fixedKinds = {
   reads: counter('reads', 'Queries started'),
   reads_rejected: counter('reads_rejected', 'Queries refused because too many were waiting'),
   reads_abandoned: counter('reads_abandoned', 'Queries that no reader thread answered in time'),
+  live_viewers: {
+    type: 'gauge',
+    metric: 'live_viewers',
+    labels: {},
+    help: 'Pages that watch this process live',
+  },
+  live_viewers_rejected: counter(
+    'live_viewers_rejected',
+    'Pages that were not let in: too many, of another site, or while stopping',
+  ),
+  live_snapshots: counter('live_snapshots', 'Snapshots made for the pages that watch'),
 } as const satisfies Record<string, CounterKind>;
 
 type RejectedName<Code extends ErrorCode = ErrorCode> = `requests_rejected_${Code}`;

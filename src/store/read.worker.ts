@@ -43,8 +43,8 @@ async function open(): Promise<void> {
   }
   if (failure === before) return;
   // Piscina hands on what is not its own.
-  const text = failure === null ? null : `reads: ${failure}`;
-  parentPort?.postMessage({ type: 'condition', key: `reader-${threadId}`, text } satisfies FromWorker);
+  const trouble = failure === null ? null : ({ kind: 'store_node_down', text: `reads: ${failure}` } as const);
+  parentPort?.postMessage({ type: 'condition', key: `reader-${threadId}`, trouble } satisfies FromWorker);
 }
 
 await open();
