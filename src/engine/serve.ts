@@ -14,7 +14,9 @@ import { EssError } from '../errors.ts';
 import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
+import { heapProfileAnswer, timeProfileAnswer } from '../http/profile_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
+import type { ProfilerOffer } from '../profile/messages.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { nowUs } from '../stats/clock.ts';
 import { Counters, counterNames, createCounters } from '../stats/counters.ts';
@@ -29,6 +31,7 @@ import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile } from './entry.ts';
+import { Profiles } from './profiles.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
@@ -77,6 +80,7 @@ export async function serve(config: Config): Promise<void> {
   const counters = new Counters(counterNames, countersMemory);
   const recorder = new StageRecorder(['receive', 'event_loop_delay'], () => nowUs() / 1000);
   const conditions = new Conditions(log);
+  const profiles = config.debugProfiles === 'on' ? await Profiles.open(log) : null;
 
   // ---- log and threads ----
   let isStopping = false;
@@ -96,6 +100,7 @@ export async function serve(config: Config): Promise<void> {
     mainDoorbellMemory,
     events,
     lanes,
+    profiles,
     // A session that is still beginning is looked at when it has begun.
     onLogChanged: () => renewIfChanged(),
   };
@@ -148,7 +153,11 @@ export async function serve(config: Config): Promise<void> {
         // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as leaving
         // the engine's gate, would wait for its next read, and with it every thread that wants to end.
         atomics: 'disabled',
-        workerData: { target: layout, timeoutMs: config.readTimeoutMs } satisfies ReadWorkerData,
+        workerData: {
+          target: layout,
+          timeoutMs: config.readTimeoutMs,
+          isProfiled: profiles !== null,
+        } satisfies ReadWorkerData,
       })
     : null;
   // A reader that dies is replaced by piscina and its read rejects; without a listener the process would end too.
@@ -156,6 +165,8 @@ export async function serve(config: Config): Promise<void> {
     counters.add('worker_deaths');
     log.error({ err: error }, 'a reader thread died');
   });
+  // Passed on by piscina, whose threads say nothing else to it.
+  readers?.on('message', ({ port }: ProfilerOffer) => profiles?.addNumbered('reader', port));
   let openReads = 0;
   const read: GetHandler = async (request) => {
     if (isStopping) throw new EssError('stopping', 'this process is stopping');
@@ -193,6 +204,8 @@ export async function serve(config: Config): Promise<void> {
     ['/dead-letters', (request) => deadLettersAnswer(current.session.log, request)],
     ['/stats', (request) => status.stats(request)],
     ['/metrics', () => status.metrics()],
+    ['/debug/pprof/profile', (request, client) => timeProfileAnswer(profiles, request, client)],
+    ['/debug/pprof/heap', (request, client) => heapProfileAnswer(profiles, request, client)],
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
   ]);
@@ -241,7 +254,7 @@ export async function serve(config: Config): Promise<void> {
     current.session.abandon();
   }, config.stopDeadlineMs / 2);
   events?.stop();
-  await untilAnswered(events);
+  await Promise.all([untilAnswered(events), profiles?.stop()]);
   current.watch.stop();
   await renewing;
   await current.session.stop();

@@ -17,6 +17,7 @@ import { createBoard, PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import { type Store, type StoreLayout, shardOf } from '../store/store.ts';
 import type { Conditions } from './conditions.ts';
+import type { Profiles } from './profiles.ts';
 import { Thread } from './threads.ts';
 
 /** What a session is given; it outlives the session. */
@@ -35,6 +36,8 @@ export interface SessionParts {
   readonly events: EventsRoute | null;
   /** By producer index; EventsRoute reads it. */
   readonly lanes: (Lane | null)[];
+  /** Null while profiles are off. */
+  readonly profiles: Profiles | null;
   /** A thread found that the log is not the one of this session, which says so once. See `changed`. */
   readonly onLogChanged: () => void;
 }
@@ -194,7 +197,7 @@ export class Session {
     producerDoorbells: readonly SharedArrayBuffer[],
     places: readonly NodePlace[],
   ): Thread {
-    const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
+    const { config, log, logTarget, layout, counters, countersMemory, conditions, profiles } = this.#parts;
     const { epoch, partitions } = this.log;
     const place = places[index % places.length] ?? { shard: 0, replica: 0 };
     const data: SinkData = {
@@ -218,6 +221,7 @@ export class Session {
       board,
       counters: countersMemory,
       producerDoorbells,
+      isProfiled: profiles !== null,
     };
     return new Thread(
       `sink-${index}`,
@@ -233,6 +237,7 @@ export class Session {
         },
         onCondition: (key, text) => conditions.set(key, text),
         onLogChanged: (reason) => this.noteChange(reason),
+        onProfiler: (port) => profiles?.add(`sink-${index}`, port),
       },
       log,
     );
@@ -246,7 +251,7 @@ export class Session {
   ): Thread {
     const { config, log, logTarget, lanes, events, counters, countersMemory, mainDoorbellMemory } =
       this.#parts;
-    const { conditions } = this.#parts;
+    const { conditions, profiles } = this.#parts;
     const { epoch, partitions } = this.log;
     let memory: LaneMemory | null = null;
     return new Thread(
@@ -270,6 +275,7 @@ export class Session {
             board,
             counters: countersMemory,
             sinkDoorbells,
+            isProfiled: profiles !== null,
           };
         },
         onReady: () => {
@@ -285,6 +291,7 @@ export class Session {
         // Each worker has its own way to the log: that one is well says nothing of another.
         onCondition: (key, text) => conditions.set(`${key}-${index}`, text),
         onLogChanged: (reason) => this.noteChange(reason),
+        onProfiler: (port) => profiles?.add(`producer-${index}`, port),
       },
       log,
     );

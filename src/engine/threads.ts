@@ -1,6 +1,6 @@
 // Worker threads as the main thread sees them: started, listened to, replaced when they die, stopped in order.
 
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { sumSnapshots } from '../stats/merge.ts';
 import type { StageSnapshot } from '../stats/recorder.ts';
@@ -24,6 +24,8 @@ export interface ThreadEvents {
   readonly onDeath: (why: string) => void;
   readonly onCondition: (key: string, text: string | null) => void;
   readonly onLogChanged: (reason: string) => void;
+  /** The worker offers its profiler. */
+  readonly onProfiler: (port: MessagePort) => void;
 }
 
 export class Thread {
@@ -114,6 +116,9 @@ export class Thread {
         break;
       case 'log_changed':
         this.#events.onLogChanged(message.reason);
+        break;
+      case 'profiler':
+        this.#events.onProfiler(message.port);
         break;
     }
   }

@@ -3,6 +3,7 @@
 
 import { threadId } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
+import { offerProfiler } from '../profile/offer.ts';
 import { handleRead, type ReadAnswer, type ReadRequest } from './queries/handle.ts';
 import { openShards } from './queries/shards.ts';
 import type { StoreLayout, StoreTarget } from './store.ts';
@@ -13,13 +14,16 @@ export interface ReadWorkerData {
   readonly target: StoreTarget | StoreLayout;
   /** Limit of one read, ms. */
   readonly timeoutMs: number;
+  /** Whether this thread offers its profiler. */
+  readonly isProfiled: boolean;
 }
 
 /** Below this a copy is cheaper than handing the memory over. Bytes. */
 const transferBytesMin = 64 * 1024;
 
 // Piscina passes on what it was given as `workerData`; only the engine starts this file.
-const { target, timeoutMs }: ReadWorkerData = workerData;
+const { target, timeoutMs, isProfiled }: ReadWorkerData = workerData;
+if (isProfiled) await offerProfiler();
 // Threads have consecutive numbers, so that they begin with different replicas.
 const shards = await openShards('shards' in target ? target : { shards: [[target]] }, threadId);
 
