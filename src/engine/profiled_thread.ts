@@ -16,12 +16,11 @@ export interface ProfiledThread {
   /** Settles when the thread has ended. */
   readonly gone: Promise<void>;
   startTime(): void;
-  /** Answers when the thread does, which while it is inside native code may take its time; see `expire`. */
+  /** Answers when the thread does, which while it is inside native code may take its time, or when it has ended. */
   stopTime(): Promise<ThreadAnswer>;
   dropTime(): void;
+  /** Answers like stopTime. */
   heap(): Promise<ThreadAnswer>;
-  /** Answers everything that is still open: its time is over. */
-  expire(why: string): void;
 }
 
 export class MainThread implements ProfiledThread {
@@ -49,8 +48,6 @@ export class MainThread implements ProfiledThread {
   async heap(): Promise<ThreadAnswer> {
     return { bytes: this.#profiler.heap() };
   }
-
-  expire(): void {}
 }
 
 export class WorkerThread implements ProfiledThread {
@@ -69,7 +66,8 @@ export class WorkerThread implements ProfiledThread {
     this.gone = new Promise((resolve) => {
       port.once('close', () => {
         this.#isGone = true;
-        this.expire('it ended');
+        for (const settle of this.#open.values()) settle({ bytes: null, why: 'it ended' });
+        this.#open.clear();
         resolve();
       });
     });
@@ -91,11 +89,6 @@ export class WorkerThread implements ProfiledThread {
     return this.#ask('heap');
   }
 
-  expire(why: string): void {
-    for (const settle of this.#open.values()) settle({ bytes: null, why });
-    this.#open.clear();
-  }
-
   #send(message: ToProfiler): void {
     this.#port.postMessage(message);
   }
@@ -111,7 +104,6 @@ export class WorkerThread implements ProfiledThread {
   }
 
   #onMessage(message: FromProfiler): void {
-    // An answer whose time was over finds nobody.
     const settle = this.#open.get(message.request);
     this.#open.delete(message.request);
     switch (message.type) {

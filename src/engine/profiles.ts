@@ -10,7 +10,7 @@ import type { ThreadProfile } from '../profile/merged_profile.ts';
 import type { ProfileData } from '../profile/profile.worker.ts';
 import { Profiler } from '../profile/profiler.ts';
 import { entryFile } from './entry.ts';
-import { MainThread, type ProfiledThread, WorkerThread } from './profiled_thread.ts';
+import { MainThread, type ProfiledThread, type ThreadAnswer, WorkerThread } from './profiled_thread.ts';
 
 /**
  * How long a profile waits for threads past its own time, ms. A thread inside the embedded engine or a long synchronous
@@ -128,15 +128,10 @@ export class Profiles implements ProfileSource {
 
   async #collect(
     threads: readonly ProfiledThread[],
-    ask: (thread: ProfiledThread) => ReturnType<ProfiledThread['heap']>,
+    ask: (thread: ProfiledThread) => Promise<ThreadAnswer>,
   ): Promise<CollectedProfile> {
-    const timer = setTimeout(() => {
-      const why = `it was busy in native code or a long task for ${threadAnswerMsMax} ms past the profile's end`;
-      for (const thread of threads) thread.expire(why);
-    }, threadAnswerMsMax);
-    const answers = await Promise.all(
-      threads.map(async (thread) => ({ thread: thread.name, answer: await ask(thread) })),
-    ).finally(() => clearTimeout(timer));
+    const asked = threads.map(async (thread) => ({ thread: thread.name, answer: await inTime(ask(thread)) }));
+    const answers = await Promise.all(asked);
     const parts: ThreadProfile[] = [];
     const missing: { readonly thread: string; readonly why: string }[] = [];
     for (const { thread, answer } of answers) {
@@ -153,6 +148,16 @@ export class Profiles implements ProfileSource {
       missing: missing.map(({ thread }) => thread).sort(byKindAndNumber),
     };
   }
+}
+
+/** The thread's answer if it comes in time; a later one finds nobody. */
+async function inTime(answer: Promise<ThreadAnswer>): Promise<ThreadAnswer> {
+  const why = `it was busy in native code or a long task for ${threadAnswerMsMax} ms past the profile's end`;
+  const done = new AbortController();
+  const late = sleep<ThreadAnswer>(threadAnswerMsMax, { bytes: null, why }, { signal: done.signal });
+  // Aborted, it rejects, and nobody looks at it any more.
+  late.catch(() => {});
+  return Promise.race([answer, late]).finally(() => done.abort());
 }
 
 function byKindAndNumber(a: string, b: string): number {
