@@ -71,7 +71,12 @@ export class Profiles implements ProfileSource {
   time(seconds: number, thread: string | null, client: AbortSignal): Promise<CollectedProfile> {
     return this.#only('time', seconds * 1000, client, async (ending) => {
       const threads = this.#chosen(thread);
-      for (const each of threads) each.startTime();
+      try {
+        for (const each of threads) each.startTime();
+      } catch (error) {
+        for (const each of threads) each.dropTime();
+        throw error;
+      }
       const isOver = sleep(seconds * 1000, undefined, { signal: ending }).catch(() => {});
       await Promise.race([isOver, Promise.all(threads.map(({ gone }) => gone))]);
       if (client.aborted) {
@@ -112,6 +117,7 @@ export class Profiles implements ProfileSource {
     client.addEventListener('abort', onGone, { once: true });
     const done = collect(ending.signal).finally(() => {
       client.removeEventListener('abort', onGone);
+      ending.abort();
       this.#running.delete(kind);
     });
     this.#running.set(kind, { untilMs: Date.now() + durationMs, ending, done });
