@@ -53,6 +53,7 @@ test('layers point one way', () => {
     sink: ['http', 'ingest', 'engine'],
     ingest: ['http', 'sink', 'store', 'engine'],
     stats: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
+    profile: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
   };
   for (const [folder, targets] of Object.entries(forbidden)) {
     for (const target of targets)

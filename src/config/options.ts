@@ -518,6 +518,14 @@ export const options = {
     description: 'Least severe log lines that are written.',
     example: 'debug',
   },
+  debugProfiles: {
+    type: 'choice',
+    choices: ['off', 'on'],
+    default: 'off',
+    description:
+      'Profiles of every thread at /debug/pprof/profile and /debug/pprof/heap, for whoever reaches the port. Needs the optional package @datadog/pprof.',
+    example: 'on',
+  },
 } as const satisfies Record<string, Option>;
 
 export type OptionName = keyof typeof options;
@@ -539,7 +547,7 @@ export const optionNames = Object.keys(options) as readonly OptionName[];
 
 /** The headings of --help and docs/configuration.md; every option stands under exactly one. */
 export const optionGroups: readonly { readonly title: string; readonly names: readonly OptionName[] }[] = [
-  { title: 'Process', names: ['role', 'dataDir', 'stopDeadlineMs', 'logLevel'] },
+  { title: 'Process', names: ['role', 'dataDir', 'stopDeadlineMs', 'logLevel', 'debugProfiles'] },
   { title: 'Threads', names: ['producers', 'sinks', 'sinkOrdinal', 'readers'] },
   {
     title: 'HTTP',

@@ -8,6 +8,7 @@
 //   no thread  all of them died, those that replaced them too: reads answer `store_unavailable` until a new pool, which
 //              is tried after a pause, has a thread
 
+import type { MessagePort } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { EssError } from '../errors.ts';
 import type { Answer, GetRequest } from '../http/server.ts';
@@ -48,6 +49,8 @@ export interface ReadersParts {
   readonly timeoutMs: number;
   /** A thread may be terminated at any moment: not so if it may be inside the embedded engine. */
   readonly isTerminable: boolean;
+  /** A thread offers the way to its profiler, where profiles are on. */
+  readonly onProfiler: (port: MessagePort) => void;
   readonly counters: EngineCounters;
   readonly conditions: Conditions;
   readonly log: Logger;
@@ -183,6 +186,7 @@ export class Readers {
       this.#lookAt(pool);
     });
     pool.on('message', (message) => {
+      if (message.type === 'profiler') this.#parts.onProfiler(message.port);
       if (message.type !== 'condition') return;
       const { key, trouble } = message;
       const threadId = Number(key.slice(key.lastIndexOf('-') + 1));

@@ -15,6 +15,7 @@ import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
 import { LiveRoute } from '../http/live_route.ts';
+import { heapProfileAnswer, timeProfileAnswer } from '../http/profile_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { nowUs } from '../stats/clock.ts';
@@ -36,6 +37,7 @@ import { Figures } from './figures.ts';
 import { Health } from './health.ts';
 import { LiveStream } from './live.ts';
 import { gatherLive } from './live_figures.ts';
+import { Profiles } from './profiles.ts';
 import { Readers } from './readers.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
@@ -87,6 +89,7 @@ export async function serve(config: Config): Promise<void> {
   const counters = new Counters(counterNames, countersMemory);
   const recorder = new StageRecorder(['receive', 'event_loop_delay'], () => nowUs() / 1000);
   const conditions = new Conditions(log);
+  const profiles = config.debugProfiles === 'on' ? await Profiles.open(log) : null;
 
   // ---- log and threads ----
   let isStopping = false;
@@ -106,6 +109,7 @@ export async function serve(config: Config): Promise<void> {
     mainDoorbellMemory,
     events,
     lanes,
+    profiles,
     // A session that is still beginning is looked at when it has begun.
     onLogChanged: () => renewIfChanged(),
   };
@@ -161,12 +165,17 @@ export async function serve(config: Config): Promise<void> {
             // By default an idle reader stands still in Atomics.wait: what its store does after an answer, such as
             // leaving the engine's gate, would wait for its next read, and with it every thread that wants to end.
             atomics: 'disabled',
-            workerData: { target: layout, timeoutMs: config.readTimeoutMs } satisfies ReadWorkerData,
+            workerData: {
+              target: layout,
+              timeoutMs: config.readTimeoutMs,
+              isProfiled: profiles !== null,
+            } satisfies ReadWorkerData,
           }),
         readers: config.readers,
         queueMax: config.readQueueMax,
         timeoutMs: config.readTimeoutMs,
         isTerminable: !isStoreEmbedded,
+        onProfiler: (port) => profiles?.addNumbered('reader', port),
         counters,
         conditions,
         log,
@@ -209,6 +218,8 @@ export async function serve(config: Config): Promise<void> {
     ['/dead-letters', (request) => deadLettersAnswer(current.session.log, request)],
     ['/stats', (request) => status.stats(request)],
     ['/metrics', () => status.metrics()],
+    ['/debug/pprof/profile', (request, client) => timeProfileAnswer(profiles, request, client)],
+    ['/debug/pprof/heap', (request, client) => heapProfileAnswer(profiles, request, client)],
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
   ]);
@@ -257,7 +268,7 @@ export async function serve(config: Config): Promise<void> {
     current.session.abandon();
   }, config.stopDeadlineMs / 2);
   events?.stop();
-  await untilAnswered(events);
+  await Promise.all([untilAnswered(events), profiles?.stop()]);
   current.watch.stop();
   live.close();
   await cluster.close();

@@ -20,6 +20,7 @@ import type { EngineCounters } from '../stats/counters.ts';
 import type { Store, StoreLayout } from '../store/store.ts';
 import type { Conditions } from './conditions.ts';
 import { type NodePlace, sinkPlaces } from './places.ts';
+import type { Profiles } from './profiles.ts';
 import { Thread } from './threads.ts';
 
 /** What a session is given; it outlives the session. */
@@ -38,6 +39,8 @@ export interface SessionParts {
   readonly events: EventsRoute | null;
   /** By producer index; EventsRoute reads it. */
   readonly lanes: (Lane | null)[];
+  /** Null while profiles are off. */
+  readonly profiles: Profiles | null;
   /** A thread found that the log is not the one of this session, which says so once. See `changed`. */
   readonly onLogChanged: () => void;
 }
@@ -192,7 +195,7 @@ export class Session {
     board: SharedArrayBuffer,
     producerDoorbells: readonly SharedArrayBuffer[],
   ): Thread {
-    const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
+    const { config, log, logTarget, layout, counters, countersMemory, conditions, profiles } = this.#parts;
     const { epoch, partitions } = this.log;
     const place = this.sinkPlaces[index] ?? { shard: 0, replica: 0, turn: index };
     const data: SinkData = {
@@ -223,6 +226,7 @@ export class Session {
       board,
       counters: countersMemory,
       producerDoorbells,
+      isProfiled: profiles !== null,
     };
     return new Thread(
       `sink-${index}`,
@@ -241,6 +245,7 @@ export class Session {
           this.#lastDealtMs = timeMs;
         },
         onLogChanged: (reason) => this.noteChange(reason),
+        onProfiler: (port) => profiles?.add(`sink-${index}`, port),
       },
       log,
     );
@@ -254,7 +259,7 @@ export class Session {
   ): Thread {
     const { config, log, logTarget, lanes, events, counters, countersMemory, mainDoorbellMemory } =
       this.#parts;
-    const { conditions } = this.#parts;
+    const { conditions, profiles } = this.#parts;
     const { epoch, partitions } = this.log;
     let memory: LaneMemory | null = null;
     return new Thread(
@@ -278,6 +283,7 @@ export class Session {
             board,
             counters: countersMemory,
             sinkDoorbells,
+            isProfiled: profiles !== null,
           };
         },
         onReady: () => {
@@ -294,6 +300,7 @@ export class Session {
         onCondition: (key, trouble) => conditions.set(`${key}-${index}`, trouble),
         onDealt: () => {},
         onLogChanged: (reason) => this.noteChange(reason),
+        onProfiler: (port) => profiles?.add(`producer-${index}`, port),
       },
       log,
     );

@@ -1,6 +1,6 @@
 // Worker threads as the main thread sees them: started, listened to, replaced when they die, stopped in order.
 
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import type { LoopTime } from '../live/builder.ts';
 import type { Trouble } from '../live/troubles.ts';
@@ -28,6 +28,8 @@ export interface ThreadEvents {
   /** The thread got its share of the group's partitions anew, at this time, epoch ms. */
   readonly onDealt: (timeMs: number) => void;
   readonly onLogChanged: (reason: string) => void;
+  /** The worker offers its profiler. */
+  readonly onProfiler: (port: MessagePort) => void;
 }
 
 export class Thread {
@@ -123,6 +125,9 @@ export class Thread {
         break;
       case 'log_changed':
         this.#events.onLogChanged(message.reason);
+        break;
+      case 'profiler':
+        this.#events.onProfiler(message.port);
         break;
     }
   }

@@ -27,8 +27,11 @@ export interface GetRequest {
   readonly accept: string;
 }
 
-/** Answers GET requests of one path, and HEAD, of which the body is left out. */
-export type GetHandler = (request: GetRequest) => Promise<Answer>;
+/**
+ * Answers GET requests of one path, and HEAD, of which the body is left out. `client` aborts when the client goes away:
+ * for handlers whose work nobody should do then.
+ */
+export type GetHandler = (request: GetRequest, client: AbortSignal) => Promise<Answer>;
 
 export interface ServerOptions {
   readonly host: string;
@@ -96,9 +99,11 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
   const handler =
     options.gets.get(path) ?? (path.startsWith('/events/') ? options.gets.get('/events/') : undefined);
   const isEvents = path === '/events' || path === '/events/';
+  const client = new AbortController();
   let isGone = false;
   response.onAborted(() => {
     isGone = true;
+    client.abort();
   });
   const send = ({ status, contentType, body, headers = {} }: Answer): void => {
     if (isGone) return;
@@ -117,7 +122,7 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
     return;
   }
   const get = { path, query: request.getQuery() ?? '', accept: request.getHeader('accept') };
-  handler(get).then(send, (error: unknown) => {
+  handler(get, client.signal).then(send, (error: unknown) => {
     const code = error instanceof EssError ? error.code : 'internal';
     const detail = error instanceof Error ? error.message : String(error);
     const isBusy = error instanceof EssError && error.canRetry;

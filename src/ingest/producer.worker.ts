@@ -2,6 +2,7 @@
 
 import { workerData } from 'node:worker_threads';
 import { assertSameLog, type LogIdentity, type LogTarget, openAppender } from '../log/open.ts';
+import { offerProfiler } from '../profile/offer.ts';
 import { Doorbell } from '../ring/doorbell.ts';
 import { RingReader } from '../ring/reader.ts';
 import { RingWriter } from '../ring/writer.ts';
@@ -28,9 +29,12 @@ export interface ProducerData {
   readonly counters: SharedArrayBuffer;
   /** Doorbells of the sinks of this process: partition p belongs to sink p modulo their number. */
   readonly sinkDoorbells: readonly SharedArrayBuffer[];
+  /** Whether this thread offers its profiler. */
+  readonly isProfiled: boolean;
 }
 
 const data = workerData as ProducerData;
+if (data.isProfiled) await offerProfiler();
 const recorder = new StageRecorder(['ring', 'produce'], () => nowUs() / 1000);
 const log = await openAppender(data.log);
 assertSameLog(log, data.identity);

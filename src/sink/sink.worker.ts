@@ -2,6 +2,7 @@
 
 import { workerData } from 'node:worker_threads';
 import { assertSameLog, type LogIdentity, type LogTarget, openConsumer } from '../log/open.ts';
+import { offerProfiler } from '../profile/offer.ts';
 import { Doorbell } from '../ring/doorbell.ts';
 import { PartitionBoard } from '../stats/board.ts';
 import { nowUs } from '../stats/clock.ts';
@@ -36,12 +37,15 @@ export interface SinkData {
   readonly counters: SharedArrayBuffer;
   /** Doorbells of the producers of this process, which may wait for rows; empty where they run elsewhere. */
   readonly producerDoorbells: readonly SharedArrayBuffer[];
+  /** Whether this thread offers its profiler. */
+  readonly isProfiled: boolean;
 }
 
 /** How often a log shared with another process is asked for new records, ms. */
 const sharedLogPollMs = 20;
 
 const data = workerData as SinkData;
+if (data.isProfiled) await offerProfiler();
 const isLogHere = data.log.kind === 'embedded' && data.producerDoorbells.length > 0;
 const recorder = new StageRecorder(['log_wait', 'insert', 'end_to_end'], () => nowUs() / 1000);
 const doorbell = new Doorbell(data.doorbell);

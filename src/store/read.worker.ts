@@ -4,6 +4,7 @@
 
 import { parentPort, threadId } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
+import { offerProfiler } from '../profile/offer.ts';
 import type { FromWorker } from '../thread/protocol.ts';
 import { handleRead, type ReadAnswer, type ReadRequest, unavailableAnswer } from './queries/handle.ts';
 import { openShards, type Shards } from './queries/shards.ts';
@@ -15,6 +16,8 @@ export interface ReadWorkerData {
   readonly target: StoreTarget | StoreLayout;
   /** Limit of one read, ms. */
   readonly timeoutMs: number;
+  /** Whether this thread offers its profiler. */
+  readonly isProfiled: boolean;
 }
 
 /** Below this a copy is cheaper than handing the memory over. Bytes. */
@@ -24,7 +27,7 @@ const transferBytesMin = 64 * 1024;
 const reopenAfterMs = 1_000;
 
 // Piscina passes on what it was given as `workerData`; only the engine starts this file.
-const { target, timeoutMs }: ReadWorkerData = workerData;
+const { target, timeoutMs, isProfiled }: ReadWorkerData = workerData;
 let shards: Shards | null = null;
 let triedAtMs = 0;
 let failure: string | null = null;
@@ -47,6 +50,7 @@ async function open(): Promise<void> {
   parentPort?.postMessage({ type: 'condition', key: `reader-${threadId}`, trouble } satisfies FromWorker);
 }
 
+if (isProfiled) await offerProfiler();
 await open();
 
 /** Gives a ReadAnswer, or one that piscina unwraps on its way to the caller. */

@@ -2,6 +2,7 @@
 // positions and counters travel through shared memory.
 
 import type { Trouble } from '../live/troubles.ts';
+import type { ProfilerOffer } from '../profile/messages.ts';
 import type { StageSnapshot } from '../stats/recorder.ts';
 import type { StatsWindow } from '../stats/stages.ts';
 
@@ -24,6 +25,8 @@ export type FromWorker =
       readonly message: string;
       readonly fields: Readonly<Record<string, unknown>>;
     }
+  /** The way to this thread's profiler, where profiles are on. */
+  | ProfilerOffer
   /** The log is not the one that was opened: the engine has to open it anew, in all threads. */
   | { readonly type: 'log_changed'; readonly reason: string }
   /** Something that makes the service less than healthy, or null when it is over. */

@@ -15,6 +15,8 @@ export interface EssOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** An existing data directory; a new one in the temporary folder by default. */
   readonly dataDir?: string;
+  /** Another ess.js than the one beside this file. */
+  readonly entry?: string;
 }
 
 /** A running `ess serve`. */
@@ -38,7 +40,7 @@ export class EssProcess {
     const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'ess-test-'));
     const flags = { port: 0, 'data-dir': dataDir, ...options.flags };
     const argv = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    const entry = fileURLToPath(new URL('./ess.js', import.meta.url));
+    const entry = options.entry ?? fileURLToPath(new URL('./ess.js', import.meta.url));
     const child = spawn(process.execPath, ['--enable-source-maps', entry, ...argv], {
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
