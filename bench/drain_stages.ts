@@ -111,7 +111,7 @@ function encode(
       hashIdentity(cursor.buffer, cursor.idStart, cursor.typeStart, cursor.sourceStart, cursor.subjectStart);
       if (identities.find() >= cursor.ingestTimeMs) return;
       identities.add(cursor.ingestTimeMs);
-      block.append(cursor, log.epoch, partition, offset);
+      block.append(cursor, log.epoch, partition, offset, Date.now());
       rows += 1;
       if (block.rows >= blockRows || block.approximateBytes >= blockBytes) block = take(block);
     });

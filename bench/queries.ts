@@ -75,7 +75,7 @@ async function fill(store: Store, rows: number, hours: number): Promise<void> {
   for (const statement of createTables('plain')) await store.command(statement);
   for (let first = 0; first < rows; first += blockRows) {
     await store.command(
-      `INSERT INTO events SELECT
+      `INSERT INTO events (* EXCEPT log_time) SELECT
          toInt32(intDiv(ms, {hour:Int64})), 'flights',
          concat('event-', toString(number % 500), '-', toString(intDiv(number, 500))) AS id,
          'flight', concat('N', toString(cityHash64(number) % 5000)) AS subject, id,

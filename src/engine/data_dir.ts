@@ -10,7 +10,13 @@ export interface DataDir {
   readonly storePath: string;
 }
 
-/** Creates the directory if it is missing; `bad_option` if that fails. A newer format throws `format_unknown`. */
+/** Formats that differ from the present one by columns only, which are added when the store is opened. */
+const extensibleVersions: readonly unknown[] = [2];
+
+/**
+ * Creates the directory if it is missing; `bad_option` if that fails. An earlier format that can be extended is
+ * recorded as the present one; any other throws `format_unknown`.
+ */
 export function openDataDir(path: string): DataDir {
   try {
     mkdirSync(path, { recursive: true });
@@ -25,16 +31,14 @@ export function openDataDir(path: string): DataDir {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-  if (text === null) {
+  const version = text === null ? null : readVersion(text);
+  if (version === null || extensibleVersions.includes(version)) {
     writeFileSync(formatFile, `${JSON.stringify({ schema_version: schemaVersion })}\n`);
-  } else {
-    const version = readVersion(text);
-    if (version !== schemaVersion) {
-      throw new EssError(
-        'format_unknown',
-        `${path} has schema version ${version}, this ESS knows ${schemaVersion}`,
-      );
-    }
+  } else if (version !== schemaVersion) {
+    throw new EssError(
+      'format_unknown',
+      `${path} has schema version ${version}, this ESS knows ${schemaVersion}`,
+    );
   }
   return { logPath: join(path, 'log'), storePath: join(path, 'store') };
 }

@@ -24,7 +24,7 @@ import { LoopDelay } from '../stats/loop_delay.ts';
 import { StageRecorder } from '../stats/recorder.ts';
 import { pinEmbeddedEngine, whileEngineIdle } from '../store/chdb_engine.ts';
 import { openStore } from '../store/client.ts';
-import { ensureSchema } from '../store/migrate.ts';
+import { addMissingColumns, ensureSchema } from '../store/migrate.ts';
 import type { ReadWorkerData } from '../store/read.worker.ts';
 import { ensureLayout } from '../store/shard_layout.ts';
 import { openShard } from '../store/shard_store.ts';
@@ -72,6 +72,7 @@ export async function serve(config: Config): Promise<void> {
       const detail = `--data-dir: the store in ${dirs.storePath} does not open; is another ess running on it?`;
       throw new EssError('bad_option', detail, { cause: error });
     });
+    await addMissingColumns(store);
     await ensureSchema(store);
     await ensureLayout(store, { shard: 0, shards: 1 });
     stores.push(store);

@@ -321,7 +321,7 @@ export class PartitionSink {
       }
       const offset = range.next;
       if (isOnFormer && ingestMs > this.#formerUntilMs) this.#formerUntilMs = ingestMs;
-      this.#takeRecord(range, offset, ingestMs);
+      this.#takeRecord(range, offset, ingestMs, nowMs);
       range.records += 1;
       range.recordOffset = offset;
       range.next = offset + 1;
@@ -344,7 +344,7 @@ export class PartitionSink {
     if (waited > 0) recorder.record('log_wait', waitMs * 1000, waited);
   }
 
-  #takeRecord(range: SinkRange, offset: number, ingestMs: number): void {
+  #takeRecord(range: SinkRange, offset: number, ingestMs: number, nowMs: number): void {
     const { limits } = this.#parts;
     const cursor = this.#cursor;
     const { buffer } = cursor;
@@ -379,7 +379,7 @@ export class PartitionSink {
         ingestTimeMs: ingestMs,
       });
     }
-    range.block.append(cursor, this.#epoch, this.partition, offset);
+    range.block.append(cursor, this.#epoch, this.partition, offset, nowMs);
     range.noteRow(ingestMs);
     range.bytes += cursor.end - cursor.start;
     this.#identities.add(ingestMs);

@@ -28,6 +28,9 @@ export interface Difference {
   readonly mend: string | null;
 }
 
+/** What is found where a column is not there. */
+const missing = 'missing';
+
 interface TableShape {
   readonly name: string;
   readonly columns: readonly { readonly name: string; readonly type: string }[];
@@ -141,6 +144,16 @@ export async function ensureSchema(store: Store, kind: TableKind = 'plain'): Pro
     differences = await compareSchema(store, kind);
   }
   refuse(store, differences[0]);
+}
+
+/**
+ * Adds the columns that an embedded store of an earlier format lacks; rows that are there get the type's default. Only
+ * for a store that is ours alone: on nodes `ess init --apply` does it, when a person says so. Rejects with StoreError.
+ */
+export async function addMissingColumns(store: Store): Promise<void> {
+  for (const { what, found, mend } of await compareSchema(store)) {
+    if (what.startsWith('column ') && found === missing && mend !== null) await store.command(mend);
+  }
 }
 
 /**
@@ -318,7 +331,7 @@ function compareColumns(differences: Difference[], shape: TableShape, rows: read
     if (row === undefined) {
       const isKey = shape.sortingKey.split(', ').includes(name) || name === shape.version;
       const mend = isKey ? null : `ALTER TABLE ${shape.name} ADD COLUMN ${name} ${type}`;
-      differs(name, 'missing', type, mend);
+      differs(name, missing, type, mend);
     } else if (row.type !== type) differs(name, row.type, type, null);
     // An expression of somebody else's could stand in for what we insert, or refuse it.
     else if (row.default_kind !== '') {

@@ -5,9 +5,12 @@
 // finds one id without a range.
 
 /** Version of the tables' shape, recorded in the data directory. A newer one is refused. */
-export const schemaVersion = 2;
+export const schemaVersion = 3;
 
-/** Columns of `events` in the order in which the sink writes them. */
+/**
+ * Columns of `events` in the order in which the sink writes them. `log_time`: when the sink took the record out of the
+ * log, so that it was durable by then; 1970 in rows of before format 3, which had no such column.
+ */
 export const eventColumns = [
   { name: 'hour', type: 'Int32' },
   { name: 'source', type: 'String' },
@@ -17,6 +20,7 @@ export const eventColumns = [
   { name: 'key', type: 'String' },
   { name: 'time', type: "DateTime64(3, 'UTC')" },
   { name: 'ingest_time', type: "DateTime64(3, 'UTC')" },
+  { name: 'log_time', type: "DateTime64(3, 'UTC')" },
   { name: 'store_time', type: "DateTime64(3, 'UTC')" },
   { name: 'flags', type: 'UInt16' },
   { name: 'epoch', type: 'LowCardinality(String)' },
@@ -105,6 +109,7 @@ export function createEvents(kind: TableKind): string {
     key String,
     time DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     ingest_time DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
+    log_time DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     store_time DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     flags UInt16,
     epoch LowCardinality(String),

@@ -358,6 +358,7 @@ describe('event blocks', () => {
   const path = mkdtempSync(join(tmpdir(), 'ess-events-'));
   const epoch = '0123456789abcdef0123456789abcdef';
   const storeTimeMs = Date.UTC(2026, 10, 22, 17);
+  const logTimeMs = storeTimeMs - 5;
   let store: Store;
   let tokens = 0;
 
@@ -441,6 +442,7 @@ describe('event blocks', () => {
     key: event.key ?? event.id,
     time: String(Math.floor(event.timeMs)),
     ingest_time: String(Math.floor(event.ingestTimeMs)),
+    log_time: String(logTimeMs),
     store_time: String(storeTimeMs),
     flags: event.key === null ? event.flags | 4 : event.flags,
     epoch,
@@ -453,7 +455,7 @@ describe('event blocks', () => {
   const readEvents = (final = ''): Promise<Record<string, unknown>[]> =>
     store.rows(
       `SELECT * REPLACE (toUnixTimestamp64Milli(time) AS time, toUnixTimestamp64Milli(ingest_time) AS ingest_time,
-         toUnixTimestamp64Milli(store_time) AS store_time) FROM events ${final} ORDER BY partition, offset`,
+         toUnixTimestamp64Milli(log_time) AS log_time, toUnixTimestamp64Milli(store_time) AS store_time) FROM events ${final} ORDER BY partition, offset`,
     );
 
   const name = fc.string({ unit: 'grapheme', maxLength: 60 });
@@ -503,7 +505,8 @@ describe('event blocks', () => {
         const events = made.map((event, i) => ({ ...event, id: `${i}:${event.id}` }));
         await store.command('TRUNCATE TABLE events');
         block.reset();
-        for (const event of events) block.append(packed(event), epoch, event.partition, event.offset);
+        for (const event of events)
+          block.append(packed(event), epoch, event.partition, event.offset, logTimeMs);
         await insert(block);
         assert.deepEqual((await readEvents()).sort(byId), events.map(shownEvent).sort(byId));
       }),
@@ -535,7 +538,7 @@ describe('event blocks', () => {
     const block = new EventBlock();
     const cursor = new RecordCursor();
     cursor.open(writer.bytes);
-    for (let i = 0; cursor.next(); i += 1) block.append(cursor, epoch, 3, 100 + i);
+    for (let i = 0; cursor.next(); i += 1) block.append(cursor, epoch, 3, 100 + i, logTimeMs);
     assert.equal(block.rows, count);
     await insert(block);
     assert.deepEqual(
@@ -559,7 +562,7 @@ describe('event blocks', () => {
       await store.command('TRUNCATE TABLE events');
       for (const copy of order) {
         const block = new EventBlock();
-        block.append(packed(copy), epoch, copy.partition, copy.offset);
+        block.append(packed(copy), epoch, copy.partition, copy.offset, logTimeMs);
         await insert(block);
       }
       assert.deepEqual(
@@ -572,7 +575,7 @@ describe('event blocks', () => {
   test('a record that the table cannot hold is refused and leaves the block as it was', async () => {
     await store.command('TRUNCATE TABLE events');
     const block = new EventBlock();
-    block.append(packed(plainEvent), epoch, 0, 0);
+    block.append(packed(plainEvent), epoch, 0, 0, logTimeMs);
     const bad: [Event, number, number][] = [
       [{ ...plainEvent, timeMs: Number.NaN }, 0, 1],
       [{ ...plainEvent, timeMs: dateTime64MsMin - 1 }, 0, 1],
@@ -583,7 +586,9 @@ describe('event blocks', () => {
       [plainEvent, 0, 2 ** 53],
     ];
     for (const [event, partition, offset] of bad)
-      assert.throws(() => block.append(packed(event), epoch, partition, offset), { code: 'internal' });
+      assert.throws(() => block.append(packed(event), epoch, partition, offset, logTimeMs), {
+        code: 'internal',
+      });
     assert.equal(block.rows, 1);
     await insert(block);
     assert.deepEqual(await readEvents(), [shownEvent(plainEvent)]);
@@ -593,11 +598,17 @@ describe('event blocks', () => {
     await store.command('TRUNCATE TABLE events');
     const block = new EventBlock();
     for (let offset = 0; offset < 10; offset += 1)
-      block.append(packed({ ...plainEvent, id: `${offset}`, type: `${offset}` }), epoch, 0, offset);
+      block.append(
+        packed({ ...plainEvent, id: `${offset}`, type: `${offset}` }),
+        epoch,
+        0,
+        offset,
+        logTimeMs,
+      );
     block.pieces(0);
     block.truncate(2);
     const last = { ...plainEvent, id: 'last', offset: 2 };
-    block.append(packed(last), epoch, 0, 2);
+    block.append(packed(last), epoch, 0, 2, logTimeMs);
     block.pieces(1);
     await insert(block);
     assert.deepEqual(

@@ -8,6 +8,7 @@ import { EssError } from '../../errors.ts';
 import { openEmbeddedAppender } from '../../log/embedded/open.ts';
 import { pinEmbeddedEngine } from '../../store/chdb_engine.ts';
 import { openStore } from '../../store/client.ts';
+import { addMissingColumns } from '../../store/migrate.ts';
 import { ensureLayout } from '../../store/shard_layout.ts';
 import { reasonOf } from './patience.ts';
 import { type Finding, type Step, stepOf } from './step.ts';
@@ -49,6 +50,7 @@ export async function settleEmbeddedStore(path: string, mode: Mode): Promise<Ste
     await pinEmbeddedEngine();
     const store = await openStore({ kind: 'embedded', path });
     try {
+      await addMissingColumns(store);
       const { made, changed, findings } = await settleTables(store, 'plain', mode);
       // A store in a data directory is all the shards that there are. It refuses what says otherwise.
       if (mode !== 'check' && findings.length === 0) await ensureLayout(store, { shard: 0, shards: 1 });

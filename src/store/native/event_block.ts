@@ -27,6 +27,7 @@ export class EventBlock {
   readonly #key = this.#block.column('key');
   readonly #time = this.#block.column('time');
   readonly #ingestTime = this.#block.column('ingest_time');
+  readonly #logTime = this.#block.column('log_time');
   readonly #storeTime = this.#block.column('store_time');
   readonly #flags = this.#block.column('flags');
   readonly #epoch = this.#block.column('epoch');
@@ -45,10 +46,11 @@ export class EventBlock {
   }
 
   /**
-   * Appends the cursor's current record. Its times (epoch milliseconds, rounded down) lie within 1900-2299, partition
-   * within 0-65,535, offset is a safe integer of at least 0: anything else throws `internal` and appends nothing.
+   * Appends the cursor's current record, taken out of the log at `logTimeMs` (epoch ms). Its times (epoch milliseconds,
+   * rounded down) lie within 1900-2299, partition within 0-65,535, offset is a safe integer of at least 0: anything else
+   * throws `internal` and appends nothing.
    */
-  append(cursor: RecordCursor, epoch: string, partition: number, offset: number): void {
+  append(cursor: RecordCursor, epoch: string, partition: number, offset: number, logTimeMs: number): void {
     const timeMs = Math.floor(cursor.timeMs);
     const ingestTimeMs = Math.floor(cursor.ingestTimeMs);
     // All checks come before the first column, so that a refused record leaves no part of a row behind.
@@ -67,6 +69,7 @@ export class EventBlock {
     else this.#key.append(buffer, keyStart, bodyStart);
     this.#time.append(timeMs);
     this.#ingestTime.append(ingestTimeMs);
+    this.#logTime.append(logTimeMs);
     this.#flags.append(flags);
     this.#epoch.appendText(epoch);
     this.#partition.append(partition);

@@ -8,6 +8,7 @@ import { EssError } from '../../errors.ts';
 import { Bindings } from './bindings.ts';
 import { type EventRow, eventRowColumns, readEventRow } from './event_row.ts';
 import type { FanOut } from './fan_out.ts';
+import type { Journey } from './journey.ts';
 import type { ReadSession } from './read_session.ts';
 import { RowBinaryCursor } from './row_binary.ts';
 import { compareText } from './text_order.ts';
@@ -26,16 +27,25 @@ export class AmbiguousIdError extends EssError {
   }
 }
 
+/** An event, and how it came to where it is. */
+export interface FoundEvent {
+  readonly row: EventRow;
+  readonly journey: Journey;
+}
+
 /**
  * Rejects with EssError `not_found` or, where `source` is null, AmbiguousIdError. What was not found may be in a shard
  * that `fanOut.missing` or `fanOut.stale` names.
  */
-export async function findEvent(fanOut: FanOut, id: string, source: string | null): Promise<EventRow> {
+export async function findEvent(fanOut: FanOut, id: string, source: string | null): Promise<FoundEvent> {
   const found = await fanOut.each((session) => findCopies(session, id, source));
-  const bySource = new Map<string, EventRow>();
-  for (const row of found.flatMap(({ answer }) => answer)) {
-    const other = bySource.get(row.source);
-    if (other === undefined || row.version > other.version) bySource.set(row.source, row);
+  const bySource = new Map<string, FoundEvent>();
+  for (const { session, answer } of found) {
+    for (const { row, ...stored } of answer) {
+      const other = bySource.get(row.source);
+      if (other !== undefined && row.version <= other.row.version) continue;
+      bySource.set(row.source, { row, journey: { ...stored, shard: session.shard } });
+    }
   }
   const [event] = bySource.values();
   if (event === undefined) {
@@ -47,18 +57,25 @@ export async function findEvent(fanOut: FanOut, id: string, source: string | nul
 }
 
 /** The first copies of at most two sources: more would be as ambiguous. */
-async function findCopies(session: ReadSession, id: string, source: string | null): Promise<EventRow[]> {
+async function findCopies(
+  session: ReadSession,
+  id: string,
+  source: string | null,
+): Promise<(Omit<Journey, 'shard'> & { readonly row: EventRow })[]> {
   const bindings = new Bindings();
   const where = [`id = ${bindings.bind('String', id)}`];
   if (source !== null) where.push(`source = ${bindings.bind('String', source)}`);
   const bytes = await session.bytes(
-    `SELECT ${eventRowColumns} FROM events WHERE ${where.join(' AND ')}
+    `SELECT ${eventRowColumns}, toUnixTimestamp64Milli(log_time), epoch, _part FROM events WHERE ${where.join(' AND ')}
      ORDER BY version DESC LIMIT 1 BY source LIMIT 2 FORMAT RowBinary`,
     bindings,
   );
-  const rows: EventRow[] = [];
-  for (const cursor = new RowBinaryCursor(bytes); !cursor.isAtEnd; ) rows.push(readEventRow(cursor));
-  return rows;
+  const copies: (Omit<Journey, 'shard'> & { readonly row: EventRow })[] = [];
+  for (const cursor = new RowBinaryCursor(bytes); !cursor.isAtEnd; ) {
+    const row = readEventRow(cursor);
+    copies.push({ row, logTimeMs: Number(cursor.int64()), epoch: cursor.text(), part: cursor.text() });
+  }
+  return copies;
 }
 
 async function sourcesOf(fanOut: FanOut, id: string): Promise<string[]> {

@@ -16,6 +16,7 @@ import { AmbiguousIdError, findEvent } from './event_by_id.ts';
 import { type EventPage, listEvents } from './event_list.ts';
 import { joinPieces, pushEventJson } from './event_row.ts';
 import { FanOut, StoreUnavailableError } from './fan_out.ts';
+import { journeyJson } from './journey.ts';
 import { checkRange, decodePiece, ParameterError, Parameters } from './parameters.ts';
 import { type PartialMembers, partialHeaders, partialMembers, partialText } from './partial.ts';
 import { Shards } from './shards.ts';
@@ -104,7 +105,8 @@ async function answerEvent(fanOut: FanOut, request: ReadRequest): Promise<ReadAn
   const event = await findEvent(fanOut, id, source).catch((error: unknown) => {
     throw isProven(fanOut, error) ? error : new EssError('store_unavailable', unprovenText(fanOut));
   });
-  pushEventJson(pieces, event, partialText(fanOut));
+  const { row, journey } = event;
+  pushEventJson(pieces, row, `,"journey":${journeyJson(row, journey)}${partialText(fanOut)}`);
   return { status: 200, contentType: jsonType, body: joinPieces(pieces) };
 }
 

@@ -5,6 +5,12 @@ import { after, before, describe, test } from 'node:test';
 import { recordFlags } from '../../../src/event/record.ts';
 import { bodyText, type EventJson, Fixture, noon } from './fixture.ts';
 
+interface Stage {
+  readonly stage: string;
+  readonly time: string | null;
+  readonly place: string;
+}
+
 describe('an event by its id', () => {
   let fixture: Fixture;
   before(async () => {
@@ -28,7 +34,10 @@ describe('an event by its id', () => {
         body: '{"id":"plain","n":1}',
       },
     ]);
-    assert.deepEqual(await fixture.json<EventJson>('/events/plain'), {
+    const { journey, ...event } = await fixture.json<EventJson & { readonly journey: readonly Stage[] }>(
+      '/events/plain',
+    );
+    assert.deepEqual(event, {
       id: 'plain',
       source: 'urn:s',
       type: 'flight',
@@ -39,6 +48,24 @@ describe('an event by its id', () => {
       partition: 3,
       offset: 42,
     });
+    const [stored] = journey.slice(2);
+    assert.deepEqual(journey, [
+      { stage: 'received', time: '2026-11-01T12:00:00.010Z', place: 'by ESS, over HTTP' },
+      {
+        stage: 'durable',
+        time: '2026-11-01T12:00:00.060Z',
+        place: 'partition 3, offset 42 of log test',
+      },
+      { stage: 'stored', time: '2026-11-01T12:00:00.077Z', place: stored?.place },
+    ]);
+    assert.match(stored?.place ?? '', /^shard 0, part 202611_\d+_\d+_\d+$/);
+  });
+
+  test('tells of a foreign record where it came from, and of a row of before that the time in the log is not known', async () => {
+    await fixture.insert([{ id: 'foreign', flags: recordFlags.isForeign, logMs: 0 }]);
+    const { journey } = await fixture.json<{ readonly journey: readonly Stage[] }>('/events/foreign');
+    assert.equal(journey[0]?.place, 'by the topic, from another producer');
+    assert.equal(journey[1]?.time, null);
   });
 
   test('keeps the JSON byte for byte', async () => {

@@ -19,6 +19,7 @@ export interface TestRow {
   readonly key?: string;
   readonly timeMs?: number;
   readonly ingestMs?: number;
+  readonly logMs?: number;
   readonly storeMs?: number;
   readonly flags?: number;
   readonly partition?: number;
@@ -46,6 +47,7 @@ export function fullRow(row: TestRow): FullRow {
     key: row.key ?? row.id,
     timeMs,
     ingestMs,
+    logMs: row.logMs ?? ingestMs + 50,
     storeMs: row.storeMs ?? ingestMs + 100,
     flags: row.flags ?? 1,
     partition: row.partition ?? 0,
@@ -92,11 +94,13 @@ export class Fixture {
       `INSERT INTO events SELECT
          toInt32((time_ms - positiveModulo(time_ms, 3600000)) / 3600000), source, id, type, subject, key,
          fromUnixTimestamp64Milli(time_ms, 'UTC'), fromUnixTimestamp64Milli(ingest_ms, 'UTC'),
+         fromUnixTimestamp64Milli(log_ms, 'UTC'),
          fromUnixTimestamp64Milli(store_ms, 'UTC'), flags, 'test', partition, offset, version, body
        FROM system.one ARRAY JOIN
          {ids:Array(String)} AS id, {sources:Array(String)} AS source, {types:Array(String)} AS type,
          {subjects:Array(String)} AS subject, {keys:Array(String)} AS key, {times:Array(Int64)} AS time_ms,
-         {ingests:Array(Int64)} AS ingest_ms, {stores:Array(Int64)} AS store_ms, {flags:Array(UInt16)} AS flags,
+         {ingests:Array(Int64)} AS ingest_ms, {logs:Array(Int64)} AS log_ms,
+         {stores:Array(Int64)} AS store_ms, {flags:Array(UInt16)} AS flags,
          {partitions:Array(UInt16)} AS partition, {offsets:Array(UInt64)} AS offset,
          {versions:Array(UInt64)} AS version, {bodies:Array(String)} AS body`,
       {
@@ -107,6 +111,7 @@ export class Fixture {
         keys: column('key'),
         times: column('timeMs'),
         ingests: column('ingestMs'),
+        logs: column('logMs'),
         stores: column('storeMs'),
         flags: column('flags'),
         partitions: column('partition'),
@@ -123,7 +128,7 @@ export class Fixture {
     { subject = "''", timeMs = `${noon}`, storeMs = `${noon}` },
   ): Promise<void> {
     await this.store.command(
-      `INSERT INTO events SELECT toInt32(intDiv(time_ms, 3600000)), '', toString(number), 'event', ${subject}, '',
+      `INSERT INTO events (* EXCEPT log_time) SELECT toInt32(intDiv(time_ms, 3600000)), '', toString(number), 'event', ${subject}, '',
          fromUnixTimestamp64Milli(toInt64(${timeMs}) AS time_ms, 'UTC'),
          fromUnixTimestamp64Milli({noon:Int64}, 'UTC'), fromUnixTimestamp64Milli(toInt64(${storeMs}), 'UTC'),
          1, 'test', 0, number, 1000, '{}'
