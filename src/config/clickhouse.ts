@@ -34,7 +34,7 @@ export function checkClickhouse(config: Config, describe: Describe): void {
   if (config.partitions % shards.length !== 0) {
     throw new EssError(
       'bad_option',
-      // A partition belongs to one shard for ever, and a key has to stay on its shard when partitions are added.
+      // A key has to stay on its shard when partitions are added, and every shard gets as many of them.
       `${describe('partitions')}, but must be a multiple of the ${shards.length} shards, as ${describe('clickhouse')}`,
     );
   }

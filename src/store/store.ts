@@ -116,7 +116,7 @@ export interface StoreLayout {
   readonly shards: readonly (readonly StoreTarget[])[];
 }
 
-/** The shard that has a partition's events, for ever: a change of the number of shards is a new layout. */
+/** The shard that a partition's new events go to, where there are so many. What it had before: shard_layout.ts. */
 export function shardOf(partition: number, shards: number): number {
   return partition % shards;
 }
