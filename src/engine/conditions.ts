@@ -25,6 +25,11 @@ export class Conditions {
     }
   }
 
+  /** Ends every condition of a group: of whoever cannot take it back any more. */
+  end(group: string): void {
+    for (const key of [...this.#texts.keys()]) if (isOf(group, key)) this.set(key, null);
+  }
+
   /**
    * The conditions of a group: with this key, or with one that begins with it and a dash. Each text once: several
    * threads may meet the same trouble.

@@ -171,6 +171,8 @@ export class Session {
     for (const lane of lanes) if (lane !== null) lane.isAlive = false;
     await Promise.all(this.producers.map((thread) => thread.stop()));
     await Promise.all(this.sinks.map((thread) => thread.stop()));
+    // A sink that was told to stop says nothing more, and its partitions may be somebody else's in the next session.
+    for (const group of ['partition', 'ledger']) conditions.end(group);
     // What no worker has answered by now, nobody will.
     for (const [index, lane] of lanes.entries()) {
       lanes[index] = null;
@@ -237,7 +239,10 @@ export class Session {
         onDeath: () => {
           counters.add('worker_deaths');
           for (let partition = 0; partition < this.board.partitions; partition += 1) {
-            if (this.board.get(partition, 'owner') === index + 1) this.board.set(partition, 'owner', 0);
+            if (this.board.get(partition, 'owner') !== index + 1) continue;
+            this.board.set(partition, 'owner', 0);
+            // Its successor may be given others, and takes back only what was said of those.
+            conditions.set(`partition-${partition}`, null);
           }
         },
         onCondition: (key, trouble) => conditions.set(key, trouble),

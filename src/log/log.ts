@@ -208,7 +208,10 @@ export interface LogConsumer extends DeadLetterReader {
   commit(partition: number, offset: number, metadata: string): Promise<void>;
   /** Durable when settled; a repeat of the same position replaces the letter. Must precede the commit past it. */
   park(letters: readonly DeadLetter[]): Promise<void>;
-  /** The state of every partition, by index. */
-  states(): Promise<PartitionState[]>;
+  /**
+   * The state of every partition, by index; of those whose leader does not answer, what was known last. Rejects with
+   * `log_unavailable` only if that is the partition `needed`.
+   */
+  states(needed?: number): Promise<PartitionState[]>;
   close(): Promise<void>;
 }

@@ -61,7 +61,7 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
   if (intent === 'unknown') {
     throw new EssError('format_unknown', `the committed text "${position.metadata}" is of a newer format`);
   }
-  const state = (await log.states())[partition];
+  const state = (await log.states(partition))[partition];
   if (state === undefined) throw new EssError('internal', `partition ${partition} is not in the log`);
   const owners = await Owners.read(shards, partition);
   const stores = owners.all.map(({ store }) => store);

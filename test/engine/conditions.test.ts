@@ -33,3 +33,10 @@ test('a group is a key, and what begins with it and a dash', () => {
   assert.deepEqual(texts(conditions.list('log')), ['b', 'c']);
   assert.deepEqual(texts(conditions.list('log', 'partition')), ['b']);
 });
+
+test('what whoever has gone said is ended as a group', () => {
+  const conditions = open();
+  for (const key of ['partition-1', 'partition-12', 'partitions']) conditions.set(key, key);
+  conditions.end('partition');
+  assert.deepEqual(conditions.list(), ['partitions']);
+});

@@ -169,8 +169,8 @@ class KafkaConsumer implements LogConsumer {
     faultPoint('log.park.durable');
   }
 
-  /** Partitions that nobody could be asked about are told as last known; one of our own with its position for bounds. */
-  async states(): Promise<PartitionState[]> {
+  /** Partitions that nobody could be asked about are told as last known, with their position for the end. */
+  async states(needed?: number): Promise<PartitionState[]> {
     this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = null;
     });
@@ -181,7 +181,7 @@ class KafkaConsumer implements LogConsumer {
       const isOwned = this.#owned.includes(partition);
       if (bounds !== undefined && !(isOwned && this.#isStale(partition)))
         return { start: bounds.start, end: bounds.end, bytes: 0, committed: Math.min(committed, bounds.end) };
-      if (isOwned && committed === 0) {
+      if (partition === needed) {
         throw new EssError('log_unavailable', `the leader of partition ${partition} does not answer`);
       }
       return { start: bounds?.start ?? 0, end: Math.max(bounds?.end ?? 0, committed), bytes: 0, committed };
