@@ -27,7 +27,7 @@ export class Conditions {
 
   /** Ends every condition of a group: of whoever cannot take it back any more. */
   end(group: string): void {
-    for (const key of [...this.#texts.keys()]) if (isOf(group, key)) this.set(key, null);
+    for (const key of [...this.#conditions.keys()]) if (isOf(group, key)) this.set(key, null);
   }
 
   /**

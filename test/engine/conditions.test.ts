@@ -36,7 +36,7 @@ test('a group is a key, and what begins with it and a dash', () => {
 
 test('what whoever has gone said is ended as a group', () => {
   const conditions = open();
-  for (const key of ['partition-1', 'partition-12', 'partitions']) conditions.set(key, key);
+  for (const key of ['partition-1', 'partition-12', 'partitions']) conditions.set(key, trouble(key));
   conditions.end('partition');
-  assert.deepEqual(conditions.list(), ['partitions']);
+  assert.deepEqual(texts(conditions.list()), ['partitions']);
 });
