@@ -14,6 +14,7 @@ import { EssError } from '../errors.ts';
 import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
+import { pageHandlers } from '../http/page_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { nowUs } from '../stats/clock.ts';
@@ -28,7 +29,7 @@ import { openShard } from '../store/shard_store.ts';
 import type { Store } from '../store/store.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
-import { entryFile } from './entry.ts';
+import { entryFile, pageFolder } from './entry.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
@@ -195,6 +196,7 @@ export async function serve(config: Config): Promise<void> {
     ['/metrics', () => status.metrics()],
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
+    ...pageHandlers(pageFolder()),
   ]);
   const server = await startServer({ host: config.host, port: config.port, events, gets }).catch(
     async (error: unknown) => {
