@@ -31,6 +31,12 @@ const kinds = {
     canRetry: false,
     action: 'Correct the parameter that is named.',
   },
+  forbidden: {
+    status: 403,
+    title: 'Pages of other sites may not do this',
+    canRetry: false,
+    action: 'Open the page at the address of the service itself.',
+  },
   not_found: { status: 404, title: 'Nothing is here', canRetry: false, action: 'Check the path or the id.' },
   method_not_allowed: {
     status: 405,

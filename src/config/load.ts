@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { EssError } from '../errors.ts';
+import { viewerBacklogBytesMax, viewersMax } from '../live/bounds.ts';
 import { appendsMax } from '../log/kafka/target.ts';
 import { checkClickhouse, shardCount } from './clickhouse.ts';
 import { checkKafka, hasKafka } from './kafka.ts';
@@ -491,6 +492,13 @@ export function memoryBudget(config: Config): MemoryBound[] {
       why: `${config.sinks} sinks x kafka-fetch-bytes-max`,
     });
   }
-  if (config.role === 'ingest') return ingest;
-  return config.role === 'sink' ? sink : [...ingest, ...sink];
+  const every: MemoryBound[] = [
+    {
+      name: 'pages that watch',
+      bytes: viewersMax * viewerBacklogBytesMax,
+      why: `${viewersMax} viewers x ${viewerBacklogBytesMax} B of snapshots that they have not taken yet`,
+    },
+  ];
+  if (config.role === 'ingest') return [...ingest, ...every];
+  return config.role === 'sink' ? [...sink, ...every] : [...ingest, ...sink, ...every];
 }

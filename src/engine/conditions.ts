@@ -1,36 +1,40 @@
-// What is wrong at the moment, by key, with the words for it: what /readyz and /stats name and the log tells once.
+// What is wrong at the moment, by key, with the words for it: what /readyz and /stats name, the page turns red for, and
+// the log tells once. Main thread only.
 
 import type { Logger } from 'pino';
+import type { Trouble, TroubleKind } from '../live/troubles.ts';
 
 export class Conditions {
-  readonly #texts = new Map<string, string>();
+  readonly #conditions = new Map<string, Trouble>();
   readonly #log: Logger;
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  /** Sets or, with null, ends a condition. */
-  set(key: string, text: string | null): void {
-    const before = this.#texts.get(key) ?? null;
-    if (text === before) return;
-    if (text === null) {
-      this.#texts.delete(key);
-      this.#log.info({ key, was: before }, 'recovered');
-    } else {
-      this.#texts.set(key, text);
-      this.#log.warn({ key, text }, 'degraded');
-    }
+  /** Sets a condition of this kind. */
+  set(key: string, kind: TroubleKind, text: string): void {
+    const before = this.#conditions.get(key);
+    if (text === before?.text && kind === before.kind) return;
+    this.#conditions.set(key, { kind, text });
+    if (text !== before?.text) this.#log.warn({ key, text }, 'degraded');
   }
 
-  /** The words of the first condition with this key, or with one that begins with it and a dash; null if all is well. */
-  get(key: string): string | null {
-    for (const [each, text] of this.#texts) if (each === key || each.startsWith(`${key}-`)) return text;
+  /** Ends a condition, if there is one. */
+  clear(key: string): void {
+    const was = this.#conditions.get(key)?.text;
+    if (this.#conditions.delete(key)) this.#log.info({ key, was }, 'recovered');
+  }
+
+  /** The first condition with this key, or with one that begins with it and a dash; null if all is well. */
+  get(key: string): Trouble | null {
+    for (const [each, trouble] of this.#conditions)
+      if (each === key || each.startsWith(`${key}-`)) return trouble;
     return null;
   }
 
-  /** The words of every condition. */
-  list(): string[] {
-    return [...this.#texts.values()];
+  /** Every condition. */
+  list(): Trouble[] {
+    return [...this.#conditions.values()];
   }
 }

@@ -2,7 +2,7 @@
 //
 //   start: data directory -> store (embedded engine loaded, its tables checked) -> log (created or found, its state
 //          read) -> sinks -> producers -> readers -> HTTP
-//   stop:  refuse new requests -> producers empty their rings and answer -> sinks store what they hold and commit
+//   stop:  refuse new requests -> viewers of the page -> producers empty their rings and answer -> sinks store what they hold and commit
 //          -> HTTP connections -> readers -> store -> log -> exit
 
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,7 @@ import { EssError } from '../errors.ts';
 import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
+import { LiveRoute } from '../http/live_route.ts';
 import { pageHandlers } from '../http/page_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
@@ -27,9 +28,14 @@ import { ensureSchema } from '../store/migrate.ts';
 import type { ReadWorkerData } from '../store/read.worker.ts';
 import { openShard } from '../store/shard_store.ts';
 import type { Store } from '../store/store.ts';
+import { ClusterWatch } from './cluster_watch.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile, pageFolder } from './entry.ts';
+import { Figures } from './figures.ts';
+import { Health } from './health.ts';
+import { LiveStream } from './live.ts';
+import { gatherLive } from './live_figures.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
@@ -119,7 +125,7 @@ export async function serve(config: Config): Promise<void> {
   /** Ends the session of a log that is no more, and begins one on the log that is there instead. */
   async function renew(reason: string): Promise<void> {
     log.warn({ reason }, 'the log has changed: opening it anew');
-    conditions.set('log', reason);
+    conditions.set('log', 'log_changed', reason);
     counters.add('log_changes');
     current.watch.stop();
     current.session.abandon();
@@ -129,10 +135,10 @@ export async function serve(config: Config): Promise<void> {
         current = await begin();
         const { epoch, partitions } = current.session.log;
         log.info({ epoch, partitions }, 'opened the log anew');
-        conditions.set('log', null);
+        conditions.clear('log');
         return;
       } catch (error) {
-        conditions.set('log', error instanceof Error ? error.message : String(error));
+        conditions.set('log', 'log_changed', error instanceof Error ? error.message : String(error));
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     }
@@ -176,18 +182,29 @@ export async function serve(config: Config): Promise<void> {
   };
 
   // ---- HTTP ----
-  const status = new Status({
-    role: config.role,
-    version: __VERSION__,
-    ack: config.ack,
-    session: () => current,
-    counters,
-    recorder,
-    conditions,
-    lanes,
-    events,
-    isStopping: () => isStopping,
+  const { role } = config;
+  const figures = new Figures({ session: () => current, counters, recorder, lanes, events });
+  const cluster = await ClusterWatch.open({
+    logTarget,
+    layout,
+    dataDir: config.dataDir,
+    embeddedStore: isStoreEmbedded ? (stores[0] ?? null) : null,
+    hasStore,
+    hasSinks: role !== 'ingest',
+    log: () => current.session.log,
   });
+  const health = new Health({
+    role,
+    ack: config.ack,
+    conditions,
+    figures,
+    isStopping: () => isStopping,
+    clusterTroubles: () => cluster.troubles(),
+  });
+  const parts = { role, version: __VERSION__, figures, health, cluster };
+  const status = new Status(parts);
+  const stream = new LiveStream(() => gatherLive({ ...parts, cluster: () => cluster.look() }), counters, log);
+  const live = new LiveRoute(stream, counters);
   const gets = new Map<string, GetHandler>([
     ['/events', read],
     ['/events/', read],
@@ -198,7 +215,7 @@ export async function serve(config: Config): Promise<void> {
     ['/readyz', async () => status.readyz()],
     ...pageHandlers(pageFolder()),
   ]);
-  const server = await startServer({ host: config.host, port: config.port, events, gets }).catch(
+  const server = await startServer({ host: config.host, port: config.port, events, gets, live }).catch(
     async (error: unknown) => {
       current.watch.stop();
       await current.session.giveUp();
@@ -245,6 +262,8 @@ export async function serve(config: Config): Promise<void> {
   events?.stop();
   await untilAnswered(events);
   current.watch.stop();
+  live.close();
+  await cluster.close();
   await renewing;
   await current.session.stop();
   clearTimeout(abandoning);

@@ -7,6 +7,7 @@ import type { Config } from '../config/options.ts';
 import type { EventsRoute } from '../http/events_route.ts';
 import { Lane, type LaneMemory } from '../http/lanes.ts';
 import type { ProducerData } from '../ingest/producer.worker.ts';
+import type { Trouble } from '../live/troubles.ts';
 import type { LogAppender } from '../log/log.ts';
 import { type LogTarget, openAppender } from '../log/open.ts';
 import { createDoorbell } from '../ring/doorbell.ts';
@@ -56,16 +57,24 @@ function nodePlaces({ shards }: StoreLayout): NodePlace[] {
   ).flat();
 }
 
+function setCondition(conditions: Conditions, key: string, trouble: Trouble | null): void {
+  if (trouble === null) conditions.clear(key);
+  else conditions.set(key, trouble.kind, trouble.text);
+}
+
 export class Session {
   readonly board: PartitionBoard;
   readonly producers: readonly Thread[];
   readonly sinks: readonly Thread[];
+  /** The node that each sink owns, by sink: its blocks go there first. */
+  readonly sinkPlaces: readonly NodePlace[];
   /** The main thread's own handle: reads states and dead letters. */
   readonly log: LogAppender;
   /** What the ledger said at the beginning, by partition; shorter than their number where it did not answer. */
   readonly firstTotals: readonly LedgerTotals[];
   readonly #parts: SessionParts;
   #changed: string | null = null;
+  #lastDealtMs: number | null = null;
 
   /** Opens the log (creating an embedded one) and reads where it stands. Threads are made, not started. */
   static async open(parts: SessionParts): Promise<Session> {
@@ -117,10 +126,11 @@ export class Session {
     const producerDoorbells = Array.from({ length: producerCount }, createDoorbell);
     const sinkDoorbells = Array.from({ length: sinkCount }, createDoorbell);
     const places = nodePlaces(layout);
+    this.sinkPlaces = sinkDoorbells.map((_, i) => places[i % places.length] ?? { shard: 0, replica: 0 });
     lanes.length = 0;
     for (let i = 0; i < producerCount; i += 1) lanes.push(null);
     this.sinks = sinkDoorbells.map((doorbell, index) =>
-      this.#sink(index, sinkCount, doorbell, boardMemory, producerDoorbells, places),
+      this.#sink(index, sinkCount, doorbell, boardMemory, producerDoorbells),
     );
     // With Kafka any sink, of any process, may own a partition: the log itself tells the sinks of new records.
     const bells = parts.logTarget.kind === 'embedded' ? sinkDoorbells : [];
@@ -131,6 +141,11 @@ export class Session {
 
   get threads(): readonly Thread[] {
     return [...this.sinks, ...this.producers];
+  }
+
+  /** When a sink of this process was last dealt its partitions, epoch ms; null if none was. */
+  get lastDealtMs(): number | null {
+    return this.#lastDealtMs;
   }
 
   /** Why the log is not the one of this session any more; null while it is, as far as anybody here knows. */
@@ -173,7 +188,7 @@ export class Session {
     for (const [index, lane] of lanes.entries()) {
       lanes[index] = null;
       if (lane !== null) events?.failLane(lane);
-      conditions.set(`log-${index}`, null);
+      conditions.clear(`log-${index}`);
     }
     await this.log.close();
   }
@@ -192,11 +207,10 @@ export class Session {
     doorbell: SharedArrayBuffer,
     board: SharedArrayBuffer,
     producerDoorbells: readonly SharedArrayBuffer[],
-    places: readonly NodePlace[],
   ): Thread {
     const { config, log, logTarget, layout, counters, countersMemory, conditions } = this.#parts;
     const { epoch, partitions } = this.log;
-    const place = places[index % places.length] ?? { shard: 0, replica: 0 };
+    const place = this.sinkPlaces[index] ?? { shard: 0, replica: 0 };
     const data: SinkData = {
       index,
       count,
@@ -231,7 +245,10 @@ export class Session {
             if (this.board.get(partition, 'owner') === index + 1) this.board.set(partition, 'owner', 0);
           }
         },
-        onCondition: (key, text) => conditions.set(key, text),
+        onCondition: (key, trouble) => setCondition(conditions, key, trouble),
+        onDealt: (timeMs) => {
+          this.#lastDealtMs = timeMs;
+        },
         onLogChanged: (reason) => this.noteChange(reason),
       },
       log,
@@ -280,10 +297,11 @@ export class Session {
           const lane = lanes[index] ?? null;
           lanes[index] = null;
           if (lane !== null) events?.failLane(lane);
-          conditions.set(`log-${index}`, null);
+          conditions.clear(`log-${index}`);
         },
         // Each worker has its own way to the log: that one is well says nothing of another.
-        onCondition: (key, text) => conditions.set(`${key}-${index}`, text),
+        onCondition: (key, trouble) => setCondition(conditions, `${key}-${index}`, trouble),
+        onDealt: () => {},
         onLogChanged: (reason) => this.noteChange(reason),
       },
       log,

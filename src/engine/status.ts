@@ -2,81 +2,42 @@
 // the threads' histograms; nothing here is on an event's way.
 
 import { EssError } from '../errors.ts';
-import type { EventsRoute } from '../http/events_route.ts';
-import type { Lane } from '../http/lanes.ts';
 import type { Answer, GetRequest } from '../http/server.ts';
-import type { AckLevel } from '../ingest/wire.ts';
-import type { LedgerTotals } from '../sink/ledger.ts';
-import type { PartitionBoard } from '../stats/board.ts';
-import { counterNames, type EngineCounters } from '../stats/counters.ts';
+import { busyShare, type LoopTime } from '../live/builder.ts';
+import type { ClusterView, PartitionReplicas } from '../live/cluster.ts';
+import { troubleAnchor } from '../live/troubles.ts';
+import { counterNames } from '../stats/counters.ts';
 import { mergeSnapshots } from '../stats/merge.ts';
-import { type MetricsInput, PrometheusText } from '../stats/prometheus.ts';
-import type { StageRecorder, StageSnapshot } from '../stats/recorder.ts';
+import {
+  type ClusterFigures,
+  type MetricsInput,
+  type PartitionFigures,
+  PrometheusText,
+} from '../stats/prometheus.ts';
 import { type StatsWindow, statsWindows } from '../stats/stages.ts';
-import type { Conditions } from './conditions.ts';
-import type { Session } from './session.ts';
-import type { LogWatch } from './watch.ts';
-
-/** Lag past which the status is degraded, seconds: the alert of the load-test log that ESS comes from. */
-export const lagDegradedSeconds = 60;
+import type { ClusterWatch } from './cluster_watch.ts';
+import { type Figures, lagOf } from './figures.ts';
+import { type Health, statusOf, textsOf, troublesOf } from './health.ts';
+import { groupOf, nodesOf } from './live_figures.ts';
 
 export interface StatusParts {
   readonly role: 'all' | 'ingest' | 'sink';
   readonly version: string;
-  readonly ack: AckLevel;
-  /** What lives on the log as it is now; another one after the log has changed. */
-  readonly session: () => { readonly session: Session; readonly watch: LogWatch };
-  readonly counters: EngineCounters;
-  readonly recorder: StageRecorder;
-  readonly conditions: Conditions;
-  /** The engine's own list, by producer index. */
-  readonly lanes: readonly (Lane | null)[];
-  readonly events: EventsRoute | null;
-  readonly isStopping: () => boolean;
+  readonly figures: Figures;
+  readonly health: Health;
+  readonly cluster: ClusterWatch;
 }
 
-/** Where one partition stands. Null: this role cannot know it. */
-interface PartitionStatus {
-  readonly partition: number;
-  readonly start: number;
-  readonly end: number;
-  readonly committed: number;
-  readonly stored: number | null;
-  readonly rows: number | null;
-  readonly duplicates: number | null;
-  readonly parked: number | null;
-  /** Offsets without a record: compacted away, transaction markers, aborted, gone before ESS first came. */
-  readonly holes: number | null;
-  readonly in_flight: number;
-  readonly lag_seconds: number;
-  readonly bytes: number;
-  /** Sink thread of this process that owns the partition; null if none does. */
-  readonly owner: string | null;
-}
+/** How long an answer waits for brokers and nodes before it tells what was known of them, ms. */
+const lookWaitMs = 700;
 
-interface ConservationStatus {
-  readonly accepted: number;
-  readonly stored: number | null;
-  readonly duplicates: number | null;
-  readonly parked: number | null;
-  readonly holes: number | null;
-  readonly in_flight: number;
-  /**
-   * accepted = stored + duplicates + parked + holes + in_flight holds for every partition whose ledger is known; null
-   * where none is.
-   */
-  readonly exact: boolean | null;
-  readonly memory_pending: number;
-}
-
-type OwnTotals = Pick<LedgerTotals, 'rows' | 'duplicates' | 'parked' | 'holes' | 'next'>;
-
-const totalsReadsMax = 100;
+/** Where a log has no copies, or nobody could be asked for them. */
+const unknownReplicas = { leader: null, replicas: null, in_sync: null };
 
 export class Status {
   readonly #parts: StatusParts;
-  readonly #startedMs = Date.now();
   readonly #prometheus = new PrometheusText();
+  #loopsBefore: ReadonlyMap<string, LoopTime> = new Map();
 
   constructor(parts: StatusParts) {
     this.#parts = parts;
@@ -85,115 +46,86 @@ export class Status {
   // ---- probes ---------------------------------------------------------------------------------------------------
 
   healthz(): Answer {
-    return json(200, { status: 'ok', uptime_s: this.#uptimeSeconds() });
+    return json(200, { status: 'ok', uptime_s: this.#parts.figures.uptimeSeconds });
   }
 
   /** 503 only if the default ack cannot be kept here; everything else that is wrong makes it `degraded`. */
   readyz(): Answer {
-    const blockers = this.#blockers();
-    const reasons = this.#reasons();
-    if (blockers.length > 0) return json(503, { status: 'unready', reasons: [...blockers, ...reasons] });
-    return json(200, { status: reasons.length > 0 ? 'degraded' : 'ready', reasons });
-  }
-
-  #blockers(): string[] {
-    const { role, ack, conditions, isStopping } = this.#parts;
-    const { producers } = this.#session;
-    const blockers: string[] = [];
-    if (isStopping()) blockers.push('this process is stopping');
-    if (role === 'sink') return blockers;
-    if (!producers.some((thread) => thread.isAlive)) blockers.push('log: no producer worker is running');
-    const logTrouble = conditions.get('log');
-    if (logTrouble !== null && ack !== 'memory') blockers.push(`log: ${logTrouble}`);
-    if (ack === 'store') blockers.push(...conditions.list().filter((text) => text.startsWith('partition ')));
-    return blockers;
-  }
-
-  #reasons(): string[] {
-    const { conditions } = this.#parts;
-    const { producers, sinks } = this.#session;
-    const reasons = conditions.list();
-    for (const thread of [...producers, ...sinks])
-      if (!thread.isAlive) reasons.push(`${thread.name} is not running`);
-    const partitions = this.#partitions();
-    const lag = lagSeconds(partitions);
-    if (lag > lagDegradedSeconds) reasons.push(`lag: the oldest event waits for ${Math.round(lag)} s`);
-    if (this.#conservation(partitions).exact === false)
-      reasons.push('conservation: the figures do not add up');
-    return reasons;
+    const findings = this.#parts.health.find();
+    const status = statusOf(findings);
+    return json(status === 'unready' ? 503 : 200, { status, reasons: textsOf(findings) });
   }
 
   // ---- figures --------------------------------------------------------------------------------------------------
 
   async stats(request: GetRequest): Promise<Answer> {
-    const { role, counters, lanes, events } = this.#parts;
-    const { producers, sinks, log } = this.#session;
+    const { role, version, figures, health, cluster } = this.#parts;
     const window = windowOf(request.query);
-    const stages = mergeSnapshots(await this.#snapshots(window));
-    const partitions = this.#partitions();
-    const reasons = [...this.#blockers(), ...this.#reasons()];
+    const { session } = figures;
+    const [snapshots, bySink, view] = await Promise.all([
+      figures.snapshots(window),
+      Promise.all(session.sinks.map((thread) => thread.snapshots('10s'))),
+      cluster.lookWithin(lookWaitMs),
+    ]);
+    const stages = mergeSnapshots(snapshots);
+    const partitions = figures.partitions();
+    const findings = health.find(partitions);
+    const reasons = textsOf(findings);
     return json(200, {
       role,
-      version: this.#parts.version,
-      uptime_s: this.#uptimeSeconds(),
-      epoch: log.epoch,
+      version,
+      uptime_s: figures.uptimeSeconds,
+      epoch: figures.session.log.epoch,
       window,
       status: reasons.length > 0 ? 'degraded' : 'ready',
       reasons,
+      troubles: troublesOf(findings).map(({ kind, text }) => ({
+        kind,
+        text,
+        help: `/operations#${troubleAnchor(kind)}`,
+      })),
       stages,
-      conservation: this.#conservation(partitions),
-      lag: {
-        events: sum(partitions, (partition) => partition.in_flight),
-        seconds: lagSeconds(partitions),
-      },
-      slots:
-        events === null
-          ? null
-          : {
-              used: events.slots.used,
-              store_used: events.slots.storeUsed,
-              max: events.slots.max,
-              pending_bytes: events.pendingBytes,
-            },
-      counters: Object.fromEntries(counterNames.map((name) => [name, counters.get(name)])),
-      partitions,
-      threads: [
-        {
-          name: 'main',
-          alive: true,
-          restarts: 0,
-          utilization: round(performance.eventLoopUtilization().utilization),
-        },
-        ...[...producers, ...sinks].map((thread, i) => {
-          const lane = lanes[i] ?? null;
-          return {
-            name: thread.name,
-            alive: thread.isAlive,
-            restarts: thread.restarts,
-            utilization: round(thread.utilization),
-            ...(i < producers.length && lane !== null
-              ? { ring_used_bytes: lane.requests.usedBytes, ring_bytes: lane.requests.capacityBytes }
-              : {}),
-          };
-        }),
-      ],
+      conservation: figures.conservation(partitions),
+      lag: lagOf(partitions),
+      slots: figures.slots(),
+      counters: Object.fromEntries(counterNames.map((name) => [name, figures.counters.get(name)])),
+      partitions: partitions.map((partition) => ({
+        ...partition,
+        ...(view.partitions[partition.partition] ?? unknownReplicas),
+      })),
+      brokers: view.brokers,
+      min_in_sync_replicas: view.min_in_sync_replicas,
+      group: view.group === null ? null : groupOf(view.group, session, figures.counters),
+      nodes: nodesOf(view, session, bySink),
+      dead_letters: view.dead_letters.total,
+      data_dir: view.data_dir,
+      ages_s: cluster.ages(),
+      threads: figures.threads().map(({ loop, ring_used_bytes, ring_bytes, ...thread }) => ({
+        ...thread,
+        // Of its whole life: /metrics and the live page tell of the time since they were last asked.
+        utilization: loop === null ? 0 : busyShare(loop, null),
+        ...(ring_bytes === null ? {} : { ring_used_bytes, ring_bytes }),
+      })),
       memory: process.memoryUsage(),
     });
   }
 
   async metrics(): Promise<Answer> {
-    const { role, version, counters, lanes, events } = this.#parts;
-    const { producers, sinks } = this.#session;
-    const partitions = this.#partitions();
-    const conservation = this.#conservation(partitions);
+    const { role, version, figures, health, cluster } = this.#parts;
+    const [stages, view] = await Promise.all([figures.snapshots('all'), cluster.lookWithin(lookWaitMs)]);
+    const partitions = figures.partitions();
+    const conservation = figures.conservation(partitions);
     const isLedgerKnown = conservation.exact !== null;
+    const findings = health.find(partitions);
+    const lag = lagOf(partitions);
+    const slots = figures.slots();
     const input: MetricsInput = {
       version,
       role,
-      uptimeSeconds: this.#uptimeSeconds(),
-      readiness: { ready: this.#blockers().length === 0, degraded: this.#reasons().length > 0 },
-      stages: await this.#snapshots('all'),
-      counters,
+      uptimeSeconds: figures.uptimeSeconds,
+      readiness: { ready: findings.blockers.length === 0, degraded: findings.reasons.length > 0 },
+      stages,
+      counters: figures.counters,
       conservation: isLedgerKnown
         ? {
             holds: conservation.exact === true,
@@ -205,7 +137,7 @@ export class Status {
             inFlight: conservation.in_flight,
           }
         : null,
-      lag: { seconds: lagSeconds(partitions), records: sum(partitions, (partition) => partition.in_flight) },
+      lag: { seconds: lag.seconds, records: lag.events },
       partitions: partitions.map((partition) => ({
         partition: partition.partition,
         start: partition.start,
@@ -217,21 +149,21 @@ export class Status {
         parked: partition.parked ?? 0,
         bytes: partition.bytes,
         lagSeconds: partition.lag_seconds,
+        copies: copiesOf(view.partitions[partition.partition]),
       })),
-      threads: [...producers, ...sinks].map((thread, i) => {
-        const lane = i < producers.length ? (lanes[i] ?? null) : null;
-        return {
-          name: thread.name,
-          alive: thread.isAlive,
-          restarts: thread.restarts,
-          ring:
-            lane === null
-              ? null
-              : { usedBytes: lane.requests.usedBytes, capacityBytes: lane.requests.capacityBytes },
+      cluster: clusterFigures(view),
+      loops: this.#loops(),
+      threads: figures
+        .threads()
+        .filter(({ name }) => name !== 'main')
+        .map(({ name, alive, restarts, ring_used_bytes, ring_bytes }) => ({
+          name,
+          alive,
+          restarts,
+          ring: ring_bytes === null ? null : { usedBytes: ring_used_bytes ?? 0, capacityBytes: ring_bytes },
           heapUsedBytes: null,
-        };
-      }),
-      slots: events === null ? null : { used: events.slots.used, max: events.slots.max },
+        })),
+      slots: slots === null ? null : { used: slots.used, max: slots.max },
     };
     return {
       status: 200,
@@ -240,74 +172,43 @@ export class Status {
     };
   }
 
-  async #snapshots(window: StatsWindow): Promise<StageSnapshot[]> {
-    const { recorder } = this.#parts;
-    const { producers, sinks } = this.#session;
-    const others = await Promise.all([...producers, ...sinks].map((thread) => thread.snapshots(window)));
-    return [recorder.snapshot(window), ...others.flat()];
-  }
-
-  get #session(): Session {
-    return this.#parts.session().session;
-  }
-
-  #partitions(): PartitionStatus[] {
-    const { session, watch } = this.#parts.session();
-    const { board } = session;
-    const nowMs = Date.now();
-    return Array.from({ length: board.partitions }, (_, partition): PartitionStatus => {
-      const owner = board.get(partition, 'owner');
-      const totals = owner > 0 ? ownTotals(board, partition) : watch.totals(partition);
-      const committed = board.get(partition, 'committed');
-      const position = totals?.next ?? committed;
-      const pendingMs = board.get(partition, 'pendingIngestMs');
-      // Read last: it only grows, so that it is never behind what was read before.
-      const end = board.get(partition, 'end');
-      const ownWaitMs = pendingMs > 0 ? Math.max(0, nowMs - pendingMs) : 0;
-      const waitMs = owner > 0 ? ownWaitMs : watch.waitMs(partition, position);
-      return {
-        partition,
-        start: board.get(partition, 'start'),
-        end,
-        committed,
-        stored: totals?.next ?? null,
-        rows: totals?.rows ?? null,
-        duplicates: totals?.duplicates ?? null,
-        parked: totals?.parked ?? null,
-        holes: totals?.holes ?? null,
-        in_flight: Math.max(0, end - position),
-        lag_seconds: end > position ? waitMs / 1000 : 0,
-        bytes: board.get(partition, 'bytes'),
-        owner: session.sinks[owner - 1]?.name ?? null,
-      };
-    });
-  }
-
-  #conservation(partitions: readonly PartitionStatus[]): ConservationStatus {
-    const { counters } = this.#parts;
-    const known = partitions.filter(({ stored }) => stored !== null);
-    const isExact = known.every(
-      ({ rows, duplicates, parked, holes, stored, end, owner }) =>
-        (rows ?? 0) + (duplicates ?? 0) + (parked ?? 0) + (holes ?? 0) === stored &&
-        // The end of a partition that another process consumes may be older news than its ledger.
-        (owner === null || stored <= end),
+  /** Of the time since the last scrape. */
+  #loops(): MetricsInput['loops'] {
+    const before = this.#loopsBefore;
+    const threads = this.#parts.figures.threads();
+    this.#loopsBefore = new Map(threads.flatMap(({ name, loop }) => (loop === null ? [] : [[name, loop]])));
+    return threads.flatMap(({ name, loop }) =>
+      loop === null ? [] : [{ thread: name, utilization: busyShare(loop, before.get(name) ?? null) }],
     );
-    const isKnown = known.length > 0;
-    return {
-      accepted: sum(partitions, (partition) => partition.end),
-      stored: isKnown ? sum(partitions, (partition) => partition.rows ?? 0) : null,
-      duplicates: isKnown ? sum(partitions, (partition) => partition.duplicates ?? 0) : null,
-      parked: isKnown ? sum(partitions, (partition) => partition.parked ?? 0) : null,
-      holes: isKnown ? sum(partitions, (partition) => partition.holes ?? 0) : null,
-      in_flight: sum(partitions, (partition) => partition.in_flight),
-      exact: isKnown ? isExact : null,
-      memory_pending: counters.get('events_memory_pending'),
-    };
   }
+}
 
-  #uptimeSeconds(): number {
-    return Math.round((Date.now() - this.#startedMs) / 1000);
-  }
+function copiesOf(partition: PartitionReplicas | undefined): PartitionFigures['copies'] {
+  if (partition === undefined) return null;
+  const { leader, replicas, in_sync: inSync } = partition;
+  return { leader, replicas: replicas.length, inSync: inSync.length };
+}
+
+function clusterFigures(view: ClusterView): ClusterFigures {
+  const { brokers, group, nodes, data_dir: disk } = view;
+  return {
+    brokers: brokers.map(({ id, is_up: isUp }) => ({ id, isUp })),
+    minInSync: view.min_in_sync_replicas,
+    group: group === null ? null : { members: group.members.length, isStable: group.state === 'Stable' },
+    nodes: nodes.map((node) => ({
+      name: node.name,
+      shard: node.shard,
+      replica: node.replica,
+      isUp: node.is_up,
+      rows: node.rows,
+      parts: node.parts,
+      partsMax: node.parts_max,
+      diskFreeBytes: node.disk_free_bytes,
+      diskTotalBytes: node.disk_total_bytes,
+    })),
+    dataDir: disk === null ? null : { freeBytes: disk.free_bytes, totalBytes: disk.total_bytes },
+    deadLetters: view.dead_letters.total,
+  };
 }
 
 function windowOf(query: string): StatsWindow {
@@ -321,38 +222,6 @@ function windowOf(query: string): StatsWindow {
     asked = window;
   }
   return asked ?? 'all';
-}
-
-/** A partition's totals as its sink keeps them on the board. */
-function ownTotals(board: PartitionBoard, partition: number): OwnTotals {
-  // The ledger's position and its totals are five words: read them until they did not move meanwhile.
-  let next = board.get(partition, 'ledger');
-  let totals = { rows: 0, duplicates: 0, parked: 0, holes: 0 };
-  for (let i = 0; i < totalsReadsMax; i += 1) {
-    totals = {
-      rows: board.get(partition, 'rows'),
-      duplicates: board.get(partition, 'duplicates'),
-      parked: board.get(partition, 'parked'),
-      holes: board.get(partition, 'holes'),
-    };
-    const again = board.get(partition, 'ledger');
-    const sumNow = totals.rows + totals.duplicates + totals.parked + totals.holes;
-    if (again === next && sumNow === next) break;
-    next = again;
-  }
-  return { ...totals, next };
-}
-
-function lagSeconds(partitions: readonly PartitionStatus[]): number {
-  return partitions.reduce((longest, partition) => Math.max(longest, partition.lag_seconds), 0);
-}
-
-function sum<T>(items: readonly T[], of: (item: T) => number): number {
-  return items.reduce((total, item) => total + of(item), 0);
-}
-
-function round(share: number): number {
-  return Math.round(share * 1000) / 1000;
 }
 
 function json(status: number, value: unknown): Answer {

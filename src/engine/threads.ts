@@ -2,6 +2,8 @@
 
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
+import type { LoopTime } from '../live/builder.ts';
+import type { Trouble } from '../live/troubles.ts';
 import { sumSnapshots } from '../stats/merge.ts';
 import type { StageSnapshot } from '../stats/recorder.ts';
 import type { StatsWindow } from '../stats/stages.ts';
@@ -22,7 +24,9 @@ export interface ThreadEvents {
   readonly onReady: () => void;
   /** The worker is gone without having been told to stop. */
   readonly onDeath: (why: string) => void;
-  readonly onCondition: (key: string, text: string | null) => void;
+  readonly onCondition: (key: string, trouble: Trouble | null) => void;
+  /** The thread got its share of the group's partitions anew, at this time, epoch ms. */
+  readonly onDealt: (timeMs: number) => void;
   readonly onLogChanged: (reason: string) => void;
 }
 
@@ -61,9 +65,11 @@ export class Thread {
     return this.#restarts;
   }
 
-  /** Share of the time that the thread's event loop was busy since it started, 0..1. */
-  get utilization(): number {
-    return this.#worker?.performance.eventLoopUtilization().utilization ?? 0;
+  /** How the thread's event loop has spent its time since the thread began; null while there is none. */
+  get loop(): LoopTime | null {
+    if (this.#worker === null) return null;
+    const { active, idle } = this.#worker.performance.eventLoopUtilization();
+    return { busyMs: active, idleMs: idle };
   }
 
   /** Settles when the worker is ready; rejects if the first one dies before that. */
@@ -110,7 +116,10 @@ export class Thread {
         this.#log[message.level]({ thread: this.name, ...message.fields }, message.message);
         break;
       case 'condition':
-        this.#events.onCondition(message.key, message.text);
+        this.#events.onCondition(message.key, message.trouble);
+        break;
+      case 'dealt':
+        this.#events.onDealt(message.timeMs);
         break;
       case 'log_changed':
         this.#events.onLogChanged(message.reason);

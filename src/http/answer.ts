@@ -8,6 +8,7 @@ const statusTexts: Readonly<Record<number, string>> = {
   200: '200 OK',
   304: '304 Not Modified',
   400: '400 Bad Request',
+  403: '403 Forbidden',
   404: '404 Not Found',
   405: '405 Method Not Allowed',
   408: '408 Request Timeout',

@@ -10,6 +10,7 @@ import uws, {
 import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts';
 import { problemType, sendHead, sendLarge, sendProblem } from './answer.ts';
 import type { EventsRoute } from './events_route.ts';
+import type { LiveRoute } from './live_route.ts';
 
 /** What a GET gets; the same shape wherever it is made. */
 export interface Answer {
@@ -38,6 +39,7 @@ export interface ServerOptions {
   readonly events: EventsRoute | null;
   /** By path; `/events/` stands for everything below it. */
   readonly gets: ReadonlyMap<string, GetHandler>;
+  readonly live: LiveRoute;
 }
 
 export interface RunningServer {
@@ -65,6 +67,7 @@ export function startServer(options: ServerOptions): Promise<RunningServer> {
     if (events !== null) events.handle(response, request);
     else sendProblem(response, 'not_found', 'this role takes no events: send them to an ingest role');
   };
+  options.live.attach(app);
   app.post('/events', post);
   app.post('/events/', post);
   app.any('/*', (response, request) => dispatch(options, response, request));

@@ -7,6 +7,7 @@ import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts'
 import { isJsonSpace, splitArray, splitLines } from '../event/json_scan.ts';
 import { type EventFault, type EventLimits, EventParser } from '../event/parser.ts';
 import { partitionOf } from '../event/partition.ts';
+import type { Trouble } from '../live/troubles.ts';
 import type { LogAppender } from '../log/log.ts';
 import type { Doorbell } from '../ring/doorbell.ts';
 import type { RingReader } from '../ring/reader.ts';
@@ -412,7 +413,8 @@ export class Producer {
     }
     if (first === this.#toldTrouble) return;
     this.#toldTrouble = first;
-    this.#parts.send({ type: 'condition', key: 'log', text: first });
+    const trouble: Trouble | null = first === null ? null : { kind: 'log_unavailable', text: first };
+    this.#parts.send({ type: 'condition', key: 'log', trouble });
   }
 
   #answerSettled(request: PendingRequest, results: GroupResults, doneUs: number): void {

@@ -70,7 +70,7 @@ export interface LiveNode {
   /** Rows in `events`, copies not yet merged included; null if unknown. */
   readonly rows: number | null;
   readonly rows_per_s: number | null;
-  /** Active parts of `events`, and the number at which ClickHouse refuses inserts. */
+  /** Active parts in the table partition of `events` that has most of them, and the number at which it refuses inserts. */
   readonly parts: number | null;
   readonly parts_max: number | null;
   /** Of this process's inserts into it in the last 10 s; null if there were none. */

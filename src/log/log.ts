@@ -62,6 +62,59 @@ export interface DeadLetterReader {
   deadLetterCount(): Promise<number>;
 }
 
+export interface BrokerDescription {
+  readonly id: number;
+  /** "host:port" */
+  readonly address: string;
+  /** It has answered a moment ago. */
+  readonly isUp: boolean;
+  readonly isController: boolean;
+}
+
+/** Where the copies of a partition are, as node ids. */
+export interface PartitionDescription {
+  /** -1 if there is none now. */
+  readonly leader: number;
+  readonly replicas: readonly number[];
+  readonly inSync: readonly number[];
+}
+
+export interface GroupMemberDescription {
+  /** A sink of ours: "host/node/index/count"; else the client id. */
+  readonly name: string;
+  readonly host: string;
+  /** Ascending. */
+  readonly partitions: readonly number[];
+  /** Number of the sink in its process, and how many that has; null for a member that is none of ours. */
+  readonly sink: { readonly index: number; readonly count: number } | null;
+}
+
+export interface GroupDescription {
+  readonly id: string;
+  /** Kafka's word for it, or Unknown. */
+  readonly state: string;
+  readonly members: readonly GroupMemberDescription[];
+}
+
+/** What lies behind the log. The embedded one has no brokers, no copies and no group; Kafka's disks are not seen. */
+export interface LogDescription {
+  /** By id. Those that are down are among them. */
+  readonly brokers: readonly BrokerDescription[];
+  /** By partition; empty while it is not known. */
+  readonly partitions: readonly PartitionDescription[];
+  /** In-sync replicas below which appends are refused. */
+  readonly minInSyncReplicas: number | null;
+  readonly group: GroupDescription | null;
+  readonly disk: { readonly freeBytes: number; readonly totalBytes: number } | null;
+}
+
+/** A way to look at what lies behind the log, apart from everybody's work with it. For people, not for decisions. */
+export interface LogDescriber {
+  /** Bounded in time; may reject. Not to be called while it is under way. */
+  describe(): Promise<LogDescription>;
+  close(): Promise<void>;
+}
+
 /** A producer worker's handle on the log. */
 export interface LogAppender extends DeadLetterReader {
   /** Identity of this log's history: offsets are comparable only within one epoch. 32 hex digits. */
@@ -81,6 +134,8 @@ export interface LogAppender extends DeadLetterReader {
   states(): Promise<PartitionState[]>;
   /** Committed consumer positions of these partitions, in order; 0 where none was committed. */
   committed(partitions: readonly number[]): Promise<number[]>;
+  /** The letters that were parked last, the newest first. */
+  latestDeadLetters(limit: number): Promise<DeadLetter[]>;
   /** Removes consumed batches past the retention bounds, never past a committed position; gives the bytes freed. */
   trim(): Promise<number>;
   close(): Promise<void>;

@@ -1,10 +1,11 @@
 // Opens the log that the configuration names. The only place that knows which drivers there are.
 
 import { EssError } from '../errors.ts';
+import { EmbeddedDescriber } from './embedded/describe.ts';
 import { openEmbeddedAppender, openEmbeddedConsumer } from './embedded/open.ts';
 import type { GroupLog } from './kafka/group.ts';
 import type { KafkaTarget } from './kafka/target.ts';
-import type { LogAppender, LogConsumer } from './log.ts';
+import type { LogAppender, LogConsumer, LogDescriber } from './log.ts';
 
 /** The log in the data directory. */
 export interface EmbeddedLogTarget {
@@ -51,6 +52,13 @@ export async function openAppender(target: LogTarget): Promise<LogAppender> {
   if (target.kind === 'embedded') return openEmbeddedAppender(target);
   const { openKafkaAppender } = await import('./kafka/appender.ts');
   return openKafkaAppender(target);
+}
+
+/** No I/O before it is asked. */
+export async function openDescriber(target: LogTarget): Promise<LogDescriber> {
+  if (target.kind === 'embedded') return new EmbeddedDescriber(target.path);
+  const { KafkaDescriber } = await import('./kafka/describe.ts');
+  return new KafkaDescriber(target);
 }
 
 /** `onLog` hears of joining and leaving the group and of trouble with brokers; the embedded log has none of these. */

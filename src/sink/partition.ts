@@ -13,6 +13,7 @@
 import { EssError } from '../errors.ts';
 import { RecordCursor, recordFlags } from '../event/record.ts';
 import { faultPoint } from '../faults.ts';
+import type { Trouble } from '../live/troubles.ts';
 import type { LogConsumer, LogPosition } from '../log/log.ts';
 import type { PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
@@ -105,7 +106,7 @@ export class PartitionSink {
     this.#shard = shard;
     this.#epoch = parts.log.epoch;
     this.#identities = new Identities(parts.limits.identitiesMax, parts.limits.retryWindowMs + windowSlackMs);
-    this.#patience = new Patience((text) => this.#setCondition(`partition ${partition}: ${text}`));
+    this.#patience = new Patience((text) => this.#waits(`partition ${partition}: ${text}`));
     this.#range = new SinkRange(new EventBlock());
     this.#spare = new SinkRange(new EventBlock());
   }
@@ -200,7 +201,10 @@ export class PartitionSink {
         return;
       } catch (error) {
         if (error instanceof Stopped) return;
-        this.#setCondition(`partition ${this.partition} cannot start: ${describe(error)}`);
+        const text = `partition ${this.partition} cannot start: ${describe(error)}`;
+        // A gap in the log, a ledger that does not fit: it is looked at again, but a person has to act.
+        if (error instanceof EssError && error.code === 'internal') this.#halts(text);
+        else this.#waits(text);
         await this.#patience.pause(pauseMs).catch(() => {});
         pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
       }
@@ -261,7 +265,7 @@ export class PartitionSink {
     } catch (error) {
       // A gap in the log must be seen by a person; the other partitions go on.
       this.#isOpen = false;
-      this.#setCondition(`partition ${this.partition} halted: ${describe(error)}`);
+      this.#halts(`partition ${this.partition} halted: ${describe(error)}`);
     }
     return range.next - before;
   }
@@ -377,8 +381,7 @@ export class PartitionSink {
     } catch (error) {
       // The range is not stored, so nothing after it may be: the ledger would have a gap.
       this.#isOpen = false;
-      if (!(error instanceof Stopped))
-        this.#setCondition(`partition ${this.partition} halted: ${describe(error)}`);
+      if (!(error instanceof Stopped)) this.#halts(`partition ${this.partition} halted: ${describe(error)}`);
     } finally {
       this.#isStoring = false;
       if (!this.#isRevoked) {
@@ -453,7 +456,7 @@ export class PartitionSink {
       patience: this.#patience,
       countLanded: () => this.#countLanded(range),
       assertOwned: async () => this.#assertOwned(),
-      onTrouble: (text: string) => this.#setCondition(`partition ${this.partition} ${text}`),
+      onTrouble: (text: string) => this.#waits(`partition ${this.partition} ${text}`),
     };
     return insertRange(parts, range, token, storeTimeMs);
   }
@@ -558,7 +561,7 @@ export class PartitionSink {
       await this.#commit(this.#done, '');
       this.#isCompleted = true;
     } catch (error) {
-      if (!(error instanceof Stopped)) this.#setCondition(`partition ${this.partition}: ${describe(error)}`);
+      if (!(error instanceof Stopped)) this.#waits(`partition ${this.partition}: ${describe(error)}`);
     } finally {
       this.#isCompleting = false;
       this.#parts.onProgress();
@@ -580,10 +583,21 @@ export class PartitionSink {
 
   // ---- helpers --------------------------------------------------------------------------------------------------
 
-  #setCondition(text: string | null): void {
+  /** Something is tried again until it works. */
+  #waits(text: string): void {
+    this.#setCondition({ kind: 'partition_waiting', text });
+  }
+
+  /** Nothing here will cure it. */
+  #halts(text: string): void {
+    this.#setCondition({ kind: 'partition_halted', text });
+  }
+
+  #setCondition(trouble: Trouble | null): void {
+    const text = trouble?.text ?? null;
     // What a step under way still meets is no trouble of a partition that somebody else owns, who would not end it.
     if (text === this.#condition || (this.#isRevoked && text !== null)) return;
     this.#condition = text;
-    this.#parts.send({ type: 'condition', key: `partition-${this.partition}`, text });
+    this.#parts.send({ type: 'condition', key: `partition-${this.partition}`, trouble });
   }
 }

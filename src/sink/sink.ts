@@ -84,7 +84,10 @@ export class Sink {
   /** Works until stopped; then stores what it holds and commits. */
   async run(): Promise<void> {
     await this.#log.start({
-      dealt: () => this.#parts.counters.add('rebalances'),
+      dealt: () => {
+        this.#parts.counters.add('rebalances');
+        this.#parts.send({ type: 'dealt', timeMs: Date.now() });
+      },
       assigned: (partition, position) => this.#assign(partition, position),
       revoked: (partition) => {
         this.#partitions.get(partition)?.revoke();

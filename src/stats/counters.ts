@@ -60,6 +60,17 @@ const fixedKinds = {
   worker_deaths: counter('worker_deaths', 'Worker threads that ended without being told to'),
   reads: counter('reads', 'Queries started'),
   reads_rejected: counter('reads_rejected', 'Queries refused because too many were waiting'),
+  live_viewers: {
+    type: 'gauge',
+    metric: 'live_viewers',
+    labels: {},
+    help: 'Pages that watch this process live',
+  },
+  live_viewers_rejected: counter(
+    'live_viewers_rejected',
+    'Pages that were not let in: too many, of another site, or while stopping',
+  ),
+  live_snapshots: counter('live_snapshots', 'Snapshots made for the pages that watch'),
 } as const satisfies Record<string, CounterKind>;
 
 type RejectedName<Code extends ErrorCode = ErrorCode> = `requests_rejected_${Code}`;

@@ -63,6 +63,22 @@ function stageJson(counts: HistogramCounts): StageJson {
   };
 }
 
+/** One stage in a few figures. Times are milliseconds with microsecond resolution; all 0 when nothing was recorded. */
+export type StageFigures = Pick<StageJson, 'count' | 'p50_ms' | 'p95_ms' | 'p99_ms' | 'max_ms'>;
+
+/** One stage over all snapshots (of the same window), without the encoded histogram, which costs a compression. */
+export function stageFigures(stage: Stage, snapshots: readonly StageSnapshot[]): StageFigures {
+  const counts = sumStage(stage, snapshots);
+  const atPerMille = (perMille: number): number => valueAtPerMille(counts, perMille) / 1000;
+  return {
+    count: counts.count,
+    p50_ms: atPerMille(500),
+    p95_ms: atPerMille(950),
+    p99_ms: atPerMille(990),
+    max_ms: counts.max / 1000,
+  };
+}
+
 /** Every stage over all snapshots (of the same window), also those in which nothing was recorded. */
 export function mergeSnapshots(snapshots: readonly StageSnapshot[]): Record<Stage, StageJson> {
   const merged = (stage: Stage): StageJson => stageJson(sumStage(stage, snapshots));

@@ -33,6 +33,33 @@ export interface PartitionFigures {
   readonly bytes: number;
   /** Age of the first record not yet stored, seconds; 0 if there is none. */
   readonly lagSeconds: number;
+  /** Leader's node id (-1: none), and numbers of copies; null for a log without copies. */
+  readonly copies: { readonly leader: number; readonly replicas: number; readonly inSync: number } | null;
+}
+
+/** What lies around the process, as it was seen last. Null leaves a series out. */
+export interface ClusterFigures {
+  readonly brokers: readonly { readonly id: number; readonly isUp: boolean }[];
+  readonly minInSync: number | null;
+  readonly group: { readonly members: number; readonly isStable: boolean } | null;
+  readonly nodes: readonly NodeFigures[];
+  readonly dataDir: { readonly freeBytes: number; readonly totalBytes: number } | null;
+  /** Letters that are there now. */
+  readonly deadLetters: number | null;
+}
+
+/** A ClickHouse node. */
+export interface NodeFigures {
+  /** "host:port", or "chdb". */
+  readonly name: string;
+  readonly shard: number;
+  readonly replica: number;
+  readonly isUp: boolean;
+  readonly rows: number | null;
+  readonly parts: number | null;
+  readonly partsMax: number | null;
+  readonly diskFreeBytes: number | null;
+  readonly diskTotalBytes: number | null;
 }
 
 export interface ThreadFigures {
@@ -61,6 +88,9 @@ export interface MetricsInput {
   readonly partitions: readonly PartitionFigures[];
   readonly threads: readonly ThreadFigures[];
   readonly slots: { readonly used: number; readonly max: number } | null;
+  readonly cluster: ClusterFigures;
+  /** Share of the time since the last scrape in which each thread's event loop was busy, 0..1. */
+  readonly loops: readonly { readonly thread: string; readonly utilization: number }[];
 }
 
 /**
@@ -200,6 +230,12 @@ function addPartition(scrape: Scrape, figures: PartitionFigures): void {
   gauge('stored_offset', 'First offset that is not yet readable in the store', figures.stored);
   gauge('lag_seconds', 'Age of the first record that is not yet readable in the store', figures.lagSeconds);
   gauge('log_bytes', 'Bytes that the log holds, consumed ones included', figures.bytes);
+  if (figures.copies !== null) {
+    const { leader, replicas, inSync } = figures.copies;
+    gauge('leader', 'Id of the broker that leads the partition, -1 if none does', leader);
+    gauge('replicas', 'Copies of the partition that there should be', replicas);
+    gauge('in_sync_replicas', 'Copies of the partition that are in sync', inSync);
+  }
   counter('rows', 'Rows stored since the epoch began', figures.rows);
   counter('duplicates', 'Records recognised as duplicates since the epoch began', figures.duplicates);
   counter('parked', 'Records parked since the epoch began', figures.parked);
@@ -216,6 +252,40 @@ function addThread(scrape: Scrape, { name, alive, restarts, ring, heapUsedBytes 
     scrape.gauge('ring_used_bytes', 'Bytes waiting in the ingest ring', ring.usedBytes, labels);
     scrape.gauge('ring_capacity_bytes', 'Size of the ingest ring', ring.capacityBytes, labels);
   }
+}
+
+function addCluster(
+  scrape: Scrape,
+  { brokers, minInSync, group, dataDir, deadLetters, nodes }: ClusterFigures,
+): void {
+  const gauge = (name: string, help: string, value: number | null, labels: Labels = {}): void => {
+    if (value !== null) scrape.gauge(name, help, value, labels);
+  };
+  for (const { id, isUp } of brokers)
+    gauge('broker_up', '1 if the broker answers', Number(isUp), { broker: String(id) });
+  gauge('min_in_sync_replicas', 'In-sync replicas below which a partition takes no events', minInSync);
+  if (group !== null) {
+    gauge('group_members', 'Members of the consumer group, of all processes', group.members);
+    gauge('group_stable', '1 if the consumer group is Stable', Number(group.isStable));
+  }
+  for (const node of nodes) {
+    const labels = { node: node.name, shard: String(node.shard), replica: String(node.replica) };
+    const ofNode = (name: string, help: string, value: number | null): void =>
+      gauge(`store_node_${name}`, help, value, labels);
+    ofNode('up', '1 if the ClickHouse node answers', Number(node.isUp));
+    ofNode('rows', 'Rows in its events table, copies not yet merged included', node.rows);
+    ofNode('parts', 'Active parts in the table partition of events that has most of them', node.parts);
+    ofNode('parts_limit', 'Number of them at which it refuses inserts', node.partsMax);
+    ofNode('disk_free_bytes', 'Free space on its fullest disk', node.diskFreeBytes);
+    ofNode('disk_total_bytes', 'Size of its fullest disk', node.diskTotalBytes);
+  }
+  gauge('data_dir_free_bytes', 'Free space where the data directory lies', dataDir?.freeBytes ?? null);
+  gauge(
+    'data_dir_total_bytes',
+    'Size of the disk where the data directory lies',
+    dataDir?.totalBytes ?? null,
+  );
+  gauge('dead_letters', 'Dead letters that are there now', deadLetters);
 }
 
 function addCounters(scrape: Scrape, { counters }: MetricsInput): void {
@@ -237,6 +307,14 @@ export class PrometheusText {
     addCounters(scrape, input);
     for (const figures of input.partitions) addPartition(scrape, figures);
     for (const figures of input.threads) addThread(scrape, figures);
+    addCluster(scrape, input.cluster);
+    for (const { thread, utilization } of input.loops)
+      scrape.gauge(
+        'event_loop_utilization',
+        'Share of the time since the last scrape in which the event loop was busy',
+        utilization,
+        { thread },
+      );
     const text = await scrape.registry.metrics();
     return `${text}\n${stageText(input.stages)}`;
   }

@@ -1,6 +1,7 @@
 // What worker threads and the main thread say to each other by postMessage: rare things only. Requests, answers,
 // positions and counters travel through shared memory.
 
+import type { Trouble } from '../live/troubles.ts';
 import type { StageSnapshot } from '../stats/recorder.ts';
 import type { StatsWindow } from '../stats/stages.ts';
 
@@ -26,4 +27,6 @@ export type FromWorker =
   /** The log is not the one that was opened: the engine has to open it anew, in all threads. */
   | { readonly type: 'log_changed'; readonly reason: string }
   /** Something that makes the service less than healthy, or null when it is over. */
-  | { readonly type: 'condition'; readonly key: string; readonly text: string | null };
+  | { readonly type: 'condition'; readonly key: string; readonly trouble: Trouble | null }
+  /** The partitions of the group were dealt out anew, this thread's share too; epoch ms. */
+  | { readonly type: 'dealt'; readonly timeMs: number };

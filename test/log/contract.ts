@@ -356,6 +356,34 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
     );
 
     it(
+      'tells the dead letters that were parked last',
+      withLog(async (fixture) => {
+        const appender = await fixture.openAppender();
+        assert.deepEqual(await appender.latestDeadLetters(5), []);
+        const { consumer } = await started(await fixture.openConsumer());
+        // Not in the order of partitions, and offset 0 too.
+        const places = [
+          [2, 5],
+          [0, 0],
+          [1, 7],
+          [0, 9],
+          [2, 6],
+        ] as const;
+        const letters: DeadLetter[] = [];
+        for (const [i, [partition, offset]] of places.entries()) {
+          const letter = { ...letterOf(partition, offset, `reason ${i}`), timeMs: 1_700_000_000_000 + i };
+          letters.push(letter);
+          await consumer.park([letter]);
+        }
+        await until(async () => (await appender.deadLetterCount()) === places.length);
+        const newestFirst = letters.toReversed();
+        assert.deepEqual(await appender.latestDeadLetters(1), newestFirst.slice(0, 1));
+        assert.deepEqual(await appender.latestDeadLetters(3), newestFirst.slice(0, 3));
+        assert.deepEqual(await appender.latestDeadLetters(10), newestFirst);
+      }),
+    );
+
+    it(
       'never trims past a committed position',
       withLog(async (fixture) => {
         const appender = await fixture.openAppender();

@@ -100,7 +100,7 @@ export class Rig {
   condition(partition = 0): string | null {
     const key = `partition-${partition}`;
     const last = this.messages.findLast((message) => message.type === 'condition' && message.key === key);
-    return last?.type === 'condition' ? last.text : null;
+    return last?.type === 'condition' ? (last.trouble?.text ?? null) : null;
   }
 
   /** Appends events as one batch; gives the offset of the first. */

@@ -91,6 +91,7 @@ const everything: MetricsInput = {
     parked: 2,
     bytes: 4096,
     lagSeconds: 0.25,
+    copies: { leader: 2, replicas: 3, inSync: 1 },
   })),
   threads: [
     { name: 'main', alive: true, restarts: 0, ring: null, heapUsedBytes: 1e7 },
@@ -103,6 +104,44 @@ const everything: MetricsInput = {
     },
   ],
   slots: { used: 3, max: 8192 },
+  cluster: {
+    brokers: [
+      { id: 1, isUp: true },
+      { id: 2, isUp: false },
+    ],
+    minInSync: 2,
+    group: { members: 4, isStable: false },
+    nodes: [
+      {
+        name: 'ch-1:8123',
+        shard: 1,
+        replica: 0,
+        isUp: true,
+        rows: 1e9,
+        parts: 7,
+        partsMax: 3000,
+        diskFreeBytes: 5e9,
+        diskTotalBytes: 1e10,
+      },
+      {
+        name: 'ch-2:8123',
+        shard: 1,
+        replica: 1,
+        isUp: false,
+        rows: null,
+        parts: null,
+        partsMax: null,
+        diskFreeBytes: null,
+        diskTotalBytes: null,
+      },
+    ],
+    dataDir: { freeBytes: 1e9, totalBytes: 4e9 },
+    deadLetters: 3,
+  },
+  loops: [
+    { thread: 'main', utilization: 0.25 },
+    { thread: 'sink-0', utilization: 1 },
+  ],
 };
 
 const render = (changes: Partial<MetricsInput> = {}): Promise<string> =>
@@ -149,6 +188,27 @@ describe('PrometheusText', () => {
     assert.equal(sampleValue(families, 'ess_lag_seconds'), 0.25);
     assert.equal(sampleValue(families, 'ess_partition_stored_offset', { partition: '1' }), 45);
     assert.equal(sampleValue(families, 'ess_partition_rows_total', { partition: '0' }), 30);
+    assert.equal(sampleValue(families, 'ess_partition_leader', { partition: '0' }), 2);
+    assert.equal(sampleValue(families, 'ess_partition_replicas', { partition: '0' }), 3);
+    assert.equal(sampleValue(families, 'ess_partition_in_sync_replicas', { partition: '1' }), 1);
+    assert.equal(sampleValue(families, 'ess_min_in_sync_replicas'), 2);
+    assert.equal(sampleValue(families, 'ess_broker_up', { broker: '1' }), 1);
+    assert.equal(sampleValue(families, 'ess_broker_up', { broker: '2' }), 0);
+    assert.equal(sampleValue(families, 'ess_group_members'), 4);
+    assert.equal(sampleValue(families, 'ess_group_stable'), 0);
+    const node = { node: 'ch-1:8123', shard: '1', replica: '0' };
+    assert.equal(sampleValue(families, 'ess_store_node_up', node), 1);
+    assert.equal(sampleValue(families, 'ess_store_node_up', { ...node, node: 'ch-2:8123', replica: '1' }), 0);
+    assert.equal(sampleValue(families, 'ess_store_node_rows', node), 1e9);
+    assert.equal(sampleValue(families, 'ess_store_node_parts', node), 7);
+    assert.equal(sampleValue(families, 'ess_store_node_parts_limit', node), 3000);
+    assert.equal(sampleValue(families, 'ess_store_node_disk_free_bytes', node), 5e9);
+    assert.equal(sampleValue(families, 'ess_store_node_disk_total_bytes', node), 1e10);
+    assert.equal(families.get('ess_store_node_rows')?.samples.length, 1, 'what is not known is left out');
+    assert.equal(sampleValue(families, 'ess_data_dir_free_bytes'), 1e9);
+    assert.equal(sampleValue(families, 'ess_data_dir_total_bytes'), 4e9);
+    assert.equal(sampleValue(families, 'ess_dead_letters'), 3);
+    assert.equal(sampleValue(families, 'ess_event_loop_utilization', { thread: 'sink-0' }), 1);
     assert.equal(
       sampleValue(families, 'ess_thread_restarts_total', { thread: 'producer-0 "quoted\\" \n' }),
       3,

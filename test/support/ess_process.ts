@@ -134,6 +134,7 @@ export class EssProcess {
 
 /** The part of /stats that tests look at. */
 export interface StatsJson {
+  readonly epoch: string;
   readonly status: string;
   readonly reasons: readonly string[];
   readonly stages: Readonly<

@@ -79,6 +79,10 @@ export class EmbeddedAppender implements LogAppender {
     return this.#letters.deadLetterCount();
   }
 
+  latestDeadLetters(limit: number): Promise<DeadLetter[]> {
+    return this.#letters.latest(limit);
+  }
+
   close(): Promise<void> {
     return this.#environment.close();
   }

@@ -3,7 +3,16 @@
 
 import type { DeadLetter, DeadLetterReader } from '../log.ts';
 import type { LogEnvironment } from './environment.ts';
-import { letterKey, lettersEnd, metaKeys, readCount, readLetter, writeCount, writeLetter } from './layout.ts';
+import {
+  letterKey,
+  lettersEnd,
+  lettersStart,
+  metaKeys,
+  readCount,
+  readLetter,
+  writeCount,
+  writeLetter,
+} from './layout.ts';
 
 /** Reads letters through a thread's environment. The promises are the seam's: here every answer is immediate. */
 export class EmbeddedDeadLetters implements DeadLetterReader {
@@ -39,6 +48,25 @@ export class EmbeddedDeadLetters implements DeadLetterReader {
       }
       return found;
     });
+  }
+
+  /** Those that were parked last, the newest first: each partition parks in the order of its offsets. */
+  async latest(limit: number): Promise<DeadLetter[]> {
+    const { letters, identity } = this.#environment;
+    const { epoch, partitions } = identity;
+    const found = this.#environment.snapshot(() => {
+      const newest: DeadLetter[] = [];
+      for (let partition = 0; partition < partitions; partition += 1) {
+        const start = letterKey(epoch, partition, Number.MAX_SAFE_INTEGER);
+        const end = lettersStart(epoch, partition);
+        for (const key of [...letters.getKeys({ start, end, reverse: true, limit })]) {
+          const value = letters.getBinaryFast(key);
+          if (value !== undefined) newest.push(readLetter(key, value));
+        }
+      }
+      return newest;
+    });
+    return found.sort((a, b) => b.timeMs - a.timeMs).slice(0, limit);
   }
 
   async deadLetterCount(): Promise<number> {

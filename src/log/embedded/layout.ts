@@ -241,6 +241,11 @@ export function letterKey(epoch: string, partition: number, offset: number): Buf
   return key;
 }
 
+/** Sorts before every letter of the partition, and after those of the one before. */
+export function lettersStart(epoch: string, partition: number): Buffer {
+  return letterKey(epoch, partition, 0).subarray(0, letterKeyAt.offset);
+}
+
 /** Sorts after every letter of the epoch. */
 export function lettersEnd(epoch: string): Buffer {
   return letterKey(epoch, 0xffff, Number.MAX_SAFE_INTEGER);

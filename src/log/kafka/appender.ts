@@ -445,6 +445,10 @@ class KafkaAppender implements LogAppender {
     return this.#letters.deadLetterCount();
   }
 
+  latestDeadLetters(limit: number): Promise<DeadLetter[]> {
+    return this.#letters.latest(limit);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const lane of this.#lanes.values()) lane.close();

@@ -106,6 +106,14 @@ export class KafkaDeadLetters implements DeadLetterReader {
     return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
   }
 
+  /** Those that were parked last, the newest first. */
+  async latest(limit: number): Promise<DeadLetter[]> {
+    await this.#catchUp();
+    const wanted = [...this.#index.values()].slice(-limit).reverse();
+    const found = await this.#read(wanted);
+    return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+  }
+
   /** Settles when all in-sync replicas have the letters. Rejects with EssError after half a minute. */
   async park(letters: readonly DeadLetter[]): Promise<void> {
     let records: PlainRecord[] = [];

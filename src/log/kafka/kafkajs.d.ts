@@ -123,6 +123,18 @@ declare module 'kafkajs/src/broker/index.js' {
       /** 0: a consumer group. */
       readonly coordinatorType: number;
     }): Promise<{ readonly coordinator: { nodeId: number; host: string; port: number } }>;
+    describeGroups(request: { readonly groupIds: readonly string[] }): Promise<{
+      readonly groups: readonly {
+        readonly groupId: string;
+        readonly state: string;
+        readonly members: readonly {
+          readonly clientId: string;
+          readonly clientHost: string;
+          readonly memberMetadata: Buffer;
+          readonly memberAssignment: Buffer;
+        }[];
+      }[];
+    }>;
     offsetFetch(request: {
       readonly groupId: string;
       readonly topics: readonly {
