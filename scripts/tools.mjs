@@ -1,5 +1,5 @@
-// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) are installed
-// where we are root; promtool (checks /metrics) is only unpacked into .cache/tools, since installing its package would
+// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) and Chromium
+// (tests of the page) are installed where we are root; promtool (checks /metrics) is only unpacked into .cache/tools, since installing its package would
 // start a Prometheus. Kafka itself comes by scripts/kafka.mjs. What only benches need is got when it is named: k6 and
 // Benthos are built by Go, which must be there; peers-python is a virtual environment with bench/peers/requirements.txt.
 //   node scripts/tools.mjs [--optional] [NAME...]
@@ -85,6 +85,7 @@ const tools = {
   kcat: { packageName: 'kcat', get: install },
   java: { packageName: 'default-jre-headless', get: install },
   openssl: { packageName: 'openssl', get: install },
+  chromium: { packageName: 'chromium', get: install },
   // Only to fetch Kafka: kafka.mjs asks for it where the jars are not there yet.
   mvn: { packageName: 'maven', get: install, isOnDemand: true },
   'peers-python': {

@@ -17,6 +17,11 @@ export function count(value: number | null | undefined): string {
   return isNumber(value) ? whole.format(value) : unknown;
 }
 
+/** "1 event", "12 events". */
+export function countOf(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+}
+
 /** As many digits as there are, up to six decimals. */
 export function figure(value: number | null | undefined): string {
   return isNumber(value) ? exact.format(value) : unknown;
@@ -65,7 +70,8 @@ export function bytes(value: number | null | undefined): string {
     left /= 1024;
     unit += 1;
   }
-  return `${threeDigits.format(left)} ${byteUnits[unit]}`;
+  // Three digits of 1,023 would be 1,020.
+  return `${(left < 1000 ? threeDigits : whole).format(left)} ${byteUnits[unit]}`;
 }
 
 const two = (value: number): string => String(value).padStart(2, '0');

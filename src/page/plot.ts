@@ -119,7 +119,7 @@ export class TimePlot {
       width,
       height,
       legend: { show: false },
-      padding: [10, 14, 0, 0],
+      padding: [10, 24, 0, 0],
       cursor: {
         y: false,
         drag: { x: false, y: false },

@@ -2,7 +2,7 @@
 
 import { fetchJson, isObject, type Problem } from '../api.ts';
 import { element, field, troubleHref } from '../dom.ts';
-import { count, dateTime, span } from '../format.ts';
+import { count, countOf, dateTime, span } from '../format.ts';
 import { problemBox } from '../problem_box.ts';
 import { journeyList, journeyOf } from './journey.ts';
 import type { LookupQuestion } from './question.ts';
@@ -27,8 +27,8 @@ export class Lookup {
   readonly form = element('form', { class: 'form' });
   readonly answer = element('div', { class: 'answer', 'aria-busy': 'false' });
   readonly #listener: LookupListener;
-  readonly #id = textInput('id', 'order-1');
-  readonly #source = textInput('source', 'any');
+  readonly #id = textInput('event_id', 'order-1');
+  readonly #source = textInput('event_source', 'any');
   #asking: AbortController | null = null;
 
   constructor(listener: LookupListener) {
@@ -104,7 +104,7 @@ export class Lookup {
         ? 'How far the store is behind is not known now.'
         : lag.events === 0
           ? 'The store is not behind: everything in the log is stored.'
-          : `The store is behind now: ${count(lag.events)} events wait, the oldest for ${span(lag.seconds)}.`;
+          : `The store is behind now: ${countOf(lag.events, 'event')} not stored yet, the oldest waiting for ${span(lag.seconds)}.`;
     const list = element('ul');
     list.append(
       element('li', {}, 'It may not be stored yet. ', element('b', { 'data-figure': 'lag' }, text)),
@@ -149,7 +149,7 @@ function eventBoxes(event: Readonly<Record<string, unknown>>, path: string): HTM
   return [
     ...boxes,
     facts,
-    element('pre', { tabindex: '0', 'aria-label': 'The event as received' }, json),
+    element('pre', { role: 'group', tabindex: '0', 'aria-label': 'The event as received' }, json),
     element('p', {}, element('a', { href: path }, 'The answer as JSON')),
   ];
 }

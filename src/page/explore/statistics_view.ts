@@ -3,7 +3,7 @@
 
 import { fetchBlob, fetchJson } from '../api.ts';
 import { element } from '../dom.ts';
-import { count, dateTime, figure, millis, span } from '../format.ts';
+import { countOf, dateTime, figure, millis, span } from '../format.ts';
 import { TimePlot } from '../plot.ts';
 import { problemBox } from '../problem_box.ts';
 import { drawnMax, isStatistics, plotData, type Statistics } from './answer.ts';
@@ -55,7 +55,7 @@ export class StatisticsView {
       element(
         'p',
         { class: 'muted', 'data-figure': 'range' },
-        `${count(answer.total.count)} events, ${from} to ${to}, in buckets of ${span(answer.bucket_s)}.`,
+        `${countOf(answer.total.count, 'event')}, ${from} to ${to}, in buckets of ${span(answer.bucket_s)}.`,
       ),
     );
     this.#showPlot(question, answer);

@@ -37,7 +37,11 @@ export class FirstEvent implements OverviewPart {
         element('code', {}, 'ack=store'),
         ' the answer comes when it can be read:',
       ),
-      element('pre', { tabindex: '0', 'aria-label': 'Command that sends an event' }, this.#command),
+      element(
+        'pre',
+        { role: 'group', tabindex: '0', 'aria-label': 'Command that sends an event' },
+        this.#command,
+      ),
       element('p', { class: 'buttons' }, this.#copy, this.#send),
       this.#answer,
     );
@@ -54,6 +58,7 @@ export class FirstEvent implements OverviewPart {
 
   async #sendOne(): Promise<void> {
     this.#isUsed = true;
+    this.#answer.replaceChildren();
     this.#send.disabled = true;
     const event = { type: 'sample', source: 'ess-page', subject: 'first-event', amount: 12.5, country: 'CH' };
     const reply = await fetchJson(path, {

@@ -2,7 +2,7 @@
 
 import type { LiveMember, LiveSnapshot } from '../../live/snapshot.ts';
 import { element, panel, scrollBox, setAttribute, setText, troubleHref } from '../dom.ts';
-import { ago, clockTime, count } from '../format.ts';
+import { ago, clockTime, count, countOf } from '../format.ts';
 import { LiveTable } from '../table.ts';
 import type { OverviewPart } from './part.ts';
 
@@ -40,7 +40,7 @@ export class Group implements OverviewPart {
     const last = lastMs === null ? 'none yet' : `${clockTime(lastMs)}, ${ago(lastMs, nowMs)}`;
     setText(
       this.#more,
-      `${count(members.length)} members. Last rebalance here: ${last}; ${count(rebalances)} in all.`,
+      `${countOf(members.length, 'member')}. Last rebalance here: ${last}; ${count(rebalances)} in all.`,
     );
     this.#table.set(members);
   }

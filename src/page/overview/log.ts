@@ -4,7 +4,7 @@
 import type { LiveBroker, LivePartition, LiveSnapshot } from '../../live/snapshot.ts';
 import type { TroubleKind } from '../../live/troubles.ts';
 import { element, panel, scrollBox, setText } from '../dom.ts';
-import { bytes, count, span, unknown } from '../format.ts';
+import { bytes, count, countOf, span, unknown } from '../format.ts';
 import { type Cell, type Column, LiveTable } from '../table.ts';
 import { isTroubled, type OverviewPart, troubledCell } from './part.ts';
 
@@ -23,7 +23,7 @@ function nameCell({ partition, snapshot }: Row): Cell | string {
 
 function leaderCell({ leader }: Row): Cell | string {
   if (leader === null) return unknown;
-  return leader < 0 ? troubledCell('none', 'log_unavailable') : `broker ${leader}`;
+  return leader < 0 ? troubledCell('none', 'in_sync_replicas') : `broker ${leader}`;
 }
 
 function inSyncCell({ in_sync: inSync, replicas, snapshot }: Row): Cell | string {
@@ -83,7 +83,7 @@ export class Log implements OverviewPart {
     const least = log.min_in_sync_replicas;
     setText(
       this.#line,
-      `${isKafka ? 'Kafka' : 'Embedded'}, ${count(partitions.length)} partitions, epoch ${epoch}${
+      `${isKafka ? 'Kafka' : 'Embedded'}, ${countOf(partitions.length, 'partition')}, epoch ${epoch}${
         least === null ? '' : `, at least ${least} replicas in sync or nothing is taken`
       }.`,
     );

@@ -4,9 +4,12 @@
 import type { LiveSnapshot } from '../../live/snapshot.ts';
 import { element } from '../dom.ts';
 import { millis, rate } from '../format.ts';
-import { type History, type HistoryColumn, historySeconds } from '../history.ts';
+import type { History, HistoryColumn } from '../history.ts';
 import { TimePlot } from '../plot.ts';
 import type { OverviewPart } from './part.ts';
+
+/** A page that was just opened has little to show: the axis grows with it, from this on, s. */
+const shortestSeconds = 60;
 
 interface Kind {
   readonly title: string;
@@ -27,7 +30,7 @@ const kinds: readonly Kind[] = [
   },
   {
     title: 'Answer latency',
-    unit: 'until durable (produce), of 10 s each',
+    unit: 'until durable, 10 s windows',
     format: millis,
     series: [
       ['p50', 'produce_p50'],
@@ -37,7 +40,7 @@ const kinds: readonly Kind[] = [
   },
   {
     title: 'End-to-end lag',
-    unit: 'from arrival until readable, of 10 s each',
+    unit: 'until readable, 10 s windows',
     format: millis,
     series: [
       ['p50', 'end_to_end_p50'],
@@ -56,7 +59,8 @@ export class Plots implements OverviewPart {
     this.#history = history;
     const range = (): readonly [number, number] => {
       const last = history.times.at(-1) ?? Date.now() / 1000;
-      return [last - historySeconds, last];
+      const gathered = last - (history.times[0] ?? last);
+      return [last - Math.max(gathered, shortestSeconds), last];
     };
     this.#plots = kinds.map(({ title, unit, format, series }) => {
       const labels = series.map(([label]) => ({ label }));

@@ -2,7 +2,7 @@
 
 import type { LiveSnapshot, LiveStage } from '../../live/snapshot.ts';
 import { element, setAttribute, setText } from '../dom.ts';
-import { count, millis, rate, span, unknown } from '../format.ts';
+import { count, countOf, millis, rate, span, unknown } from '../format.ts';
 import { isTroubled, type OverviewPart } from './part.ts';
 
 interface TileValue {
@@ -72,7 +72,7 @@ const tiles: readonly Tile[] = [
     title: 'Lag',
     valueOf: (snapshot) => ({
       value: span(snapshot.lag.seconds),
-      more: `${count(snapshot.lag.events)} events wait to be stored`,
+      more: `${countOf(snapshot.lag.events, 'event')} not stored yet`,
       isTroubled: isTroubled(snapshot, 'lag'),
     }),
   },
@@ -89,7 +89,7 @@ const tiles: readonly Tile[] = [
 export class Tiles implements OverviewPart {
   readonly root = element('dl', { class: 'tiles' });
   readonly #shown = tiles.map((tile) => {
-    const value = element('span', { class: 'value', 'data-figure': tile.name });
+    const value = element('span', { class: 'value', 'data-figure': `tile-${tile.name}` });
     const more = element('span', { class: 'muted' });
     const box = element('div', { class: 'tile' });
     box.append(element('dt', {}, tile.title), element('dd', {}, value, more));
