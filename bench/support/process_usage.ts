@@ -14,6 +14,16 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }
 
+/** CPU seconds of a process's main thread alone; NaN once it is gone. To the microsecond where the kernel tells. */
+export function mainThreadSeconds(pid: number): number {
+  const [nanoseconds = ''] = tryRead(pid, 'schedstat').split(' ');
+  if (Number(nanoseconds) > 0) return Number(nanoseconds) / 1e9;
+  ticksPerSecond ||= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+  const text = tryRead(pid, `task/${pid}/stat`);
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+}
+
 /** CPU seconds of several processes together; one that is gone counts nothing. */
 export function cpuSecondsOf(pids: readonly number[]): number {
   return pids.reduce((sum, pid) => sum + (cpuSeconds(pid) || 0), 0);

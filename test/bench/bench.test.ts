@@ -43,6 +43,16 @@ test('the memory bench measures both roles', { skip: skipReason() }, async () =>
   for (const role of ['ingest', 'all']) figure(result, role, 'peak_rss');
 });
 
+test('the live bench measures the main thread with and without viewers', { skip: skipReason() }, async () => {
+  const result = await runBench('live', [
+    ...['--seconds', '2', '--rounds', '1', '--viewers', '3', '--rate', '50', '--settle-seconds', '0'],
+  ]);
+  for (const load of ['idle', 'loaded']) {
+    for (const viewers of [0, 1, 3]) figure(result, `${load}, ${viewers} viewers`, 'main_cpu_percent');
+    figure(result, `${load}, 3 viewers`, 'snapshot_bytes');
+  }
+});
+
 test('a bench refuses a number that it does not know or cannot use', { skip: skipReason() }, () => {
   for (const argv of [
     ['--rouds', '1'],
