@@ -6,6 +6,7 @@ export const unknown = '–';
 const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
 const oneDecimal = new Intl.NumberFormat('en-US', { maximumFractionDigits: 1 });
 const threeDigits = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 });
+const twoDigits = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 2 });
 const exact = new Intl.NumberFormat('en-US', { maximumFractionDigits: 6 });
 
 function isNumber(value: number | null | undefined): value is number {
@@ -27,9 +28,10 @@ export function figure(value: number | null | undefined): string {
   return isNumber(value) ? exact.format(value) : unknown;
 }
 
-/** Per second: 0.4, 12.5, 12,345. */
+/** Per second: 0.0042, 0.4, 12.5, 12,345. */
 export function rate(value: number | null | undefined): string {
   if (!isNumber(value)) return unknown;
+  if (value > 0 && value < 0.1) return twoDigits.format(value);
   return value < 100 ? oneDecimal.format(value) : whole.format(value);
 }
 
@@ -41,17 +43,21 @@ export function millis(value: number | null | undefined): string {
   return span(value / 1000);
 }
 
-/** Seconds as 0 s, 3.2 s, 2 min 5 s, 3 h 12 min, 4 d 2 h. */
+/** Seconds as 0 s, 3.2 s, 2 min 5 s, 30 min, 3 h 12 min, 4 d 2 h. */
 export function span(seconds: number | null | undefined): string {
   if (!isNumber(seconds)) return unknown;
   if (seconds < 9.95) return `${oneDecimal.format(seconds)} s`;
   const all = Math.round(seconds);
   if (all < 120) return `${all} s`;
-  if (all < 7200) return `${Math.floor(all / 60)} min ${all % 60} s`;
+  if (all < 7200) return pair(all, 60, 'min', 's');
   const minutes = Math.floor(all / 60);
-  if (minutes < 2880) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  const hours = Math.floor(minutes / 60);
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (minutes < 2880) return pair(minutes, 60, 'h', 'min');
+  return pair(Math.floor(minutes / 60), 24, 'd', 'h');
+}
+
+function pair(value: number, perLarge: number, large: string, small: string): string {
+  const rest = value % perLarge;
+  return `${Math.floor(value / perLarge)} ${large}${rest === 0 ? '' : ` ${rest} ${small}`}`;
 }
 
 /** 0.25 as 25 %. */

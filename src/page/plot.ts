@@ -131,7 +131,12 @@ export class TimePlot {
         y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.08 : 1] },
       },
       axes: [
-        { ...axis, values: (_plot, splits, _axis, _space, step) => splits.map((at) => axisTime(at, step)) },
+        {
+          ...axis,
+          size: 28,
+          space: 76,
+          values: (_plot, splits, _axis, _space, step) => splits.map((at) => axisTime(at, step)),
+        },
         { ...axis, size: 64, values: (_plot, splits) => splits.map((value) => format(value)) },
       ],
       series: [

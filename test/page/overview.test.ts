@@ -8,6 +8,7 @@ import type { Browser } from 'playwright-core';
 import { atRest } from '../http/answers.ts';
 import { BrowserPage, needsBrowser, openBrowser, textOf } from '../support/browser.ts';
 import { EssProcess, type StatsJson } from '../support/ess_process.ts';
+import { freePorts } from '../support/kafka_cluster.ts';
 
 /** While the server is away the browser says so in its console. */
 const refused = /ERR_CONNECTION_REFUSED|WebSocket connection/;
@@ -101,7 +102,9 @@ describe('the overview', needsBrowser(), () => {
   });
 
   test('figures move under load, agree with /stats at rest, and outlive a restart of the server', async () => {
-    let ess = await EssProcess.start();
+    // Not out of those that outgoing connections take: the second start must find it free.
+    const [port = 0] = await freePorts(1);
+    let ess = await EssProcess.start({ flags: { port } });
     const { dataDir } = ess;
     try {
       const look = await BrowserPage.open(browser, ess.url);
@@ -131,7 +134,6 @@ describe('the overview', needsBrowser(), () => {
       assert.equal(await look.figure('accepted'), text(sent));
       look.check();
 
-      const port = Number(new URL(ess.url).port);
       assert.equal(await ess.end('SIGTERM'), 0);
       await look.page.locator('#banner').waitFor();
       await look.untilState('No connection');
