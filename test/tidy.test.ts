@@ -60,6 +60,12 @@ test('layers point one way', () => {
   }
 });
 
+test('the page takes from the server its words and nothing that runs there, and the server nothing from the page', () => {
+  const imports = folderImports();
+  for (const folder of imports.get('page') ?? []) assert.ok(['live', 'stats'].includes(folder), folder);
+  for (const [folder, targets] of imports) assert.ok(!targets.has('page'), `${folder} imports from page`);
+});
+
 test('every source file opens with a comment that says what it is for', () => {
   for (const name of sources) assert.match(readFileSync(join('src', name), 'utf8'), /^\/\/ /, name);
 });

@@ -82,6 +82,7 @@ function showBanner(): void {
   const banner = byId('banner');
   const state = connectionState;
   banner.hidden = state.type === 'live' || state.type === 'connecting';
+  retry.hidden = state.type !== 'lost';
   if (state.type === 'other_format') {
     setText(bannerText, 'The server has another version than this page. Reload the page.');
     setText(bannerMore, '');
