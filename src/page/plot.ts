@@ -156,11 +156,13 @@ export class TimePlot {
     };
   }
 
-  /** The values under the pointer, else the latest. */
+  /** The values under the pointer; else the latest, which of steps would be one that is not over yet: none. */
   #showValues(index: number | null): void {
+    const { format, isStepped = false } = this.#options;
     const at = index ?? this.#times.length - 1;
+    const isSilent = isStepped && index === null;
     for (const [i, value] of this.#values.entries())
-      setText(value, this.#options.format(this.#columns[i]?.[at] ?? null));
+      setText(value, isSilent ? '' : format(this.#columns[i]?.[at] ?? null));
     const time = this.#times[at];
     setText(this.#time, index === null || time === undefined ? '' : `at ${clockTime(time * 1000)}`);
   }

@@ -59,6 +59,12 @@ export class StatisticsView {
       ),
     );
     this.#showPlot(question, answer);
+    const listed = answer.groups.reduce((sum, { count }) => sum + count, 0);
+    const more = answer.total.count - listed;
+    if (more > 0)
+      this.root.append(
+        element('p', {}, `${countOf(more, 'event')} in smaller groups, which are not listed.`),
+      );
     this.root.append(
       statisticsTable(answer, Object.keys(answer.groups[0]?.group ?? {})),
       this.#csvButton(query),
