@@ -52,7 +52,8 @@ test('layers point one way', () => {
     http: ['sink', 'store', 'engine'],
     sink: ['http', 'ingest', 'engine'],
     ingest: ['http', 'sink', 'store', 'engine'],
-    stats: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
+    live: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
+    stats: ['live', 'http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
   };
   for (const [folder, targets] of Object.entries(forbidden)) {
     for (const target of targets)

@@ -138,7 +138,9 @@ export async function serve(config: Config): Promise<void> {
         conditions.clear('log');
         return;
       } catch (error) {
-        conditions.set('log', 'log_changed', error instanceof Error ? error.message : String(error));
+        const isChanging = error instanceof EssError && error.code === 'log_changed';
+        const text = error instanceof Error ? error.message : String(error);
+        conditions.set('log', isChanging ? 'log_changed' : 'log_unavailable', text);
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     }
