@@ -28,10 +28,10 @@ export function figure(value: number | null | undefined): string {
   return isNumber(value) ? exact.format(value) : unknown;
 }
 
-/** Per second: 0.0042, 0.4, 12.5, 12,345. */
+/** Per second: 0.0042, 0.44, 12.5, 12,345. */
 export function rate(value: number | null | undefined): string {
   if (!isNumber(value)) return unknown;
-  if (value > 0 && value < 0.1) return twoDigits.format(value);
+  if (value < 1) return twoDigits.format(value);
   return value < 100 ? oneDecimal.format(value) : whole.format(value);
 }
 

@@ -11,7 +11,7 @@ import { Overview } from './overview/overview.ts';
 
 const states = {
   ready: { text: 'Ready', more: 'takes events and stores them', tone: 'good' },
-  degraded: { text: 'Degraded', more: 'takes events; something below needs a look', tone: 'warn' },
+  degraded: { text: 'Degraded', more: 'takes events; something needs a look', tone: 'warn' },
   unready: { text: 'Unready', more: 'cannot keep its promise to new events', tone: 'bad' },
 } as const;
 

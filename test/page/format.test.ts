@@ -11,7 +11,7 @@ test('what is not known is a dash, never a zero', () => {
 
 test('numbers have the digits that say something', () => {
   assert.deepEqual([0, 12_345.6].map(count), ['0', '12,346']);
-  assert.deepEqual([0.00423, 0.44, 12.55, 12_345.6].map(rate), ['0.0042', '0.4', '12.6', '12,346']);
+  assert.deepEqual([0.00423, 0.44, 12.55, 12_345.6].map(rate), ['0.0042', '0.44', '12.6', '12,346']);
   assert.deepEqual([0.4211, 312.4, 999.4, 1234, 125_000].map(millis), [
     '0.421 ms',
     '312 ms',

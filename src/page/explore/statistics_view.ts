@@ -74,7 +74,8 @@ export class StatisticsView {
   #showPlot({ measure }: StatisticsQuestion, answer: Statistics): void {
     const data = plotData(answer, measure);
     if (data === null) {
-      this.root.append(element('p', {}, 'There are no events in this range.'));
+      const where = answer.partial === true ? ' on the shards that answered' : '';
+      this.root.append(element('p', {}, `There are no events in this range${where}.`));
       return;
     }
     const isSummed = measure === 'count' || measure === 'value_sum';

@@ -49,6 +49,21 @@ export class Nodes implements OverviewPart {
 
   show(snapshot: LiveSnapshot): void {
     this.root.hidden = snapshot.nodes.length === 0;
-    this.#table.set(snapshot.nodes.map((node) => ({ ...node, snapshot })));
+    this.#table.set(
+      snapshot.nodes.map((node) => ({ ...(node.is_up ? node : withoutFigures(node)), snapshot })),
+    );
   }
+}
+
+/** A node that does not answer may be sent with its last figures, which would be taken for those of now. */
+function withoutFigures(node: LiveNode): LiveNode {
+  return {
+    ...node,
+    rows: null,
+    rows_per_s: null,
+    parts: null,
+    parts_max: null,
+    disk_free_bytes: null,
+    disk_total_bytes: null,
+  };
 }
