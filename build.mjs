@@ -1,10 +1,11 @@
 // Builds dist/ (what users run) or, with --test, dist-test/ (the same entries plus every test, with the fault
-// points compiled in), or with --bench, dist-bench/ (what users run, plus every bench). All entries sit flat in one
-// folder, because workers find each other by `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
+// points compiled in), or with --bench, dist-bench/ (what users run, plus every bench); each with the page in page/. All
+// entries sit flat in one folder, because workers find each other by `new URL('./x.js', import.meta.url)`, which esbuild leaves alone.
 //   node build.mjs [--test | --bench] [--out=FOLDER] [--only=PART]    PART: build only entries whose path contains it
 import { copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { buildPage } from './scripts/page.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -63,3 +64,4 @@ await build({
 });
 for (const file of benchFiles.filter((name) => name.endsWith('.lua')))
   copyFileSync(file, `${outdir}/${file.replace('/', '.')}`);
+await buildPage(outdir);

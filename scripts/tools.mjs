@@ -1,8 +1,8 @@
-// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) are installed
-// where we are root; prometheus and promtool (for /metrics and the alerts) are only unpacked into .cache/tools, since
-// installing their package would start a Prometheus. Kafka itself comes by scripts/kafka.mjs. What only benches need is
-// got when it is named: k6 and Benthos are built by Go, which must be there; peers-python is a virtual environment with
-// bench/peers/requirements.txt.
+// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) and Chromium
+// (tests of the page) are installed where we are root; prometheus and promtool (for /metrics and the alerts) are only
+// unpacked into .cache/tools, since installing their package would start a Prometheus. Kafka itself comes by
+// scripts/kafka.mjs. What only benches need is got when it is named: k6 and Benthos are built by Go, which must be there;
+// peers-python is a virtual environment with bench/peers/requirements.txt.
 //   node scripts/tools.mjs [--optional] [NAME...]
 // Exit code 0: all (or the named ones) are there. 1: something is missing and could not be had, which is then named;
 // with --optional it is only said.
@@ -87,6 +87,7 @@ const tools = {
   kcat: { packageName: 'kcat', get: install },
   java: { packageName: 'default-jre-headless', get: install },
   openssl: { packageName: 'openssl', get: install },
+  chromium: { packageName: 'chromium', get: install },
   // Only to fetch Kafka: kafka.mjs asks for it where the jars are not there yet.
   mvn: { packageName: 'maven', get: install, isOnDemand: true },
   'peers-python': {

@@ -52,13 +52,20 @@ test('layers point one way', () => {
     http: ['sink', 'store', 'engine'],
     sink: ['http', 'ingest', 'engine'],
     ingest: ['http', 'sink', 'store', 'engine'],
-    stats: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
+    live: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
     profile: ['http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
+    stats: ['live', 'http', 'ring', 'ingest', 'log', 'sink', 'store', 'engine'],
   };
   for (const [folder, targets] of Object.entries(forbidden)) {
     for (const target of targets)
       assert.ok(!imports.get(folder)?.has(target), `${folder} imports from ${target}`);
   }
+});
+
+test('the page takes from the server its words and nothing that runs there, and the server nothing from the page', () => {
+  const imports = folderImports();
+  for (const folder of imports.get('page') ?? []) assert.ok(['live', 'stats'].includes(folder), folder);
+  for (const [folder, targets] of imports) assert.ok(!targets.has('page'), `${folder} imports from page`);
 });
 
 test('every source file opens with a comment that says what it is for', () => {

@@ -160,6 +160,8 @@ export class ClusterWatch {
     this.#isClosed = true;
     await this.#describer.close();
     for (const store of this.#stores) await store.close();
+    // The store in this process is closed by its owner, who must not find a question of ours in the engine.
+    if (this.#parts.embeddedStore !== null) await Promise.all(this.#nodes.map((node) => node.settled()));
   }
 
   get #isRecent(): boolean {

@@ -41,6 +41,11 @@ export class NodeWatch {
     return this.#answer.refresh();
   }
 
+  /** See OnDemand. */
+  settled(): Promise<void> {
+    return this.#answer.settled();
+  }
+
   get ageMs(): number | null {
     return this.#answer.ageMs;
   }

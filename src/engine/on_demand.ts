@@ -38,6 +38,11 @@ export class OnDemand<T> {
       this.#startedMs = this.#nowMs();
       this.#underWay = this.#run();
     }
+    return this.settled();
+  }
+
+  /** Settles when the fetch under way, if there is one, has ended; never rejects. Starts none. */
+  settled(): Promise<void> {
     return this.#underWay ?? Promise.resolve();
   }
 

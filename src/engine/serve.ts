@@ -15,6 +15,7 @@ import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
 import { LiveRoute } from '../http/live_route.ts';
+import { pageHandlers } from '../http/page_route.ts';
 import { heapProfileAnswer, timeProfileAnswer } from '../http/profile_route.ts';
 import { type Answer, type GetHandler, type GetRequest, startServer } from '../http/server.ts';
 import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
@@ -32,7 +33,7 @@ import type { Store } from '../store/store.ts';
 import { ClusterWatch } from './cluster_watch.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
-import { entryFile } from './entry.ts';
+import { entryFile, pageFolder } from './entry.ts';
 import { Figures } from './figures.ts';
 import { Health } from './health.ts';
 import { LiveStream } from './live.ts';
@@ -146,8 +147,9 @@ export async function serve(config: Config): Promise<void> {
         conditions.set('log', null);
         return;
       } catch (error) {
+        const isChanging = error instanceof EssError && error.code === 'log_changed';
         const text = error instanceof Error ? error.message : String(error);
-        conditions.set('log', { kind: 'log_changed', text });
+        conditions.set('log', { kind: isChanging ? 'log_changed' : 'log_unavailable', text });
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     }
@@ -223,6 +225,7 @@ export async function serve(config: Config): Promise<void> {
     ['/debug/pprof/heap', (request, client) => heapProfileAnswer(profiles, request, client)],
     ['/healthz', async () => status.healthz()],
     ['/readyz', async () => status.readyz()],
+    ...pageHandlers(pageFolder()),
   ]);
   const server = await startServer({ host: config.host, port: config.port, events, gets, live }).catch(
     async (error: unknown) => {

@@ -6,6 +6,7 @@ import { type ErrorCode, errorKinds, type ProblemExtras, problemJson } from '../
 
 const statusTexts: Readonly<Record<number, string>> = {
   200: '200 OK',
+  304: '304 Not Modified',
   400: '400 Bad Request',
   403: '403 Forbidden',
   404: '404 Not Found',
@@ -65,7 +66,7 @@ export function sendProblem(
   );
 }
 
-/** Answers HEAD: status and headers as GET would get them, but no body, which would pass for the next answer. */
+/** Answers HEAD, and 304: status and headers as GET would get them, but no body, which would pass for the next answer. */
 export function sendHead(
   response: HttpResponse,
   status: number,

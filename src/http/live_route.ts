@@ -112,7 +112,9 @@ export class LiveRoute {
 function isSameHost(origin: string, host: string): boolean {
   if (origin === '') return true;
   try {
-    return new URL(origin).host === new URL(`http://${host}`).host || new URL(origin).host === host;
+    const { protocol, host: own } = new URL(origin);
+    // Parsed alike: the scheme's own port may stand in one of them and not in the other.
+    return own !== '' && own === new URL(`${protocol}//${host}`).host;
   } catch {
     return false;
   }

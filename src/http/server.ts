@@ -25,6 +25,8 @@ export interface GetRequest {
   readonly path: string;
   readonly query: string;
   readonly accept: string;
+  /** The If-None-Match header; empty without one. */
+  readonly ifNoneMatch: string;
 }
 
 /**
@@ -108,7 +110,8 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
   const send = ({ status, contentType, body, headers = {} }: Answer): void => {
     if (isGone) return;
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-    if (method === 'head') sendHead(response, status, contentType, bytes.length, headers);
+    // 304 has the length that 200 would have, and no body either.
+    if (method === 'head' || status === 304) sendHead(response, status, contentType, bytes.length, headers);
     else sendLarge(response, status, contentType, bytes, headers, () => isGone);
   };
   if (handler === undefined && !isEvents) {
@@ -121,7 +124,12 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
     send(problemAnswer('method_not_allowed', `${path} takes ${allow}`, { allow }));
     return;
   }
-  const get = { path, query: request.getQuery() ?? '', accept: request.getHeader('accept') };
+  const get = {
+    path,
+    query: request.getQuery() ?? '',
+    accept: request.getHeader('accept'),
+    ifNoneMatch: request.getHeader('if-none-match'),
+  };
   handler(get, client.signal).then(send, (error: unknown) => {
     const code = error instanceof EssError ? error.code : 'internal';
     const detail = error instanceof Error ? error.message : String(error);

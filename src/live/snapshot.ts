@@ -35,8 +35,9 @@ export interface LivePartition {
 
 export interface LiveBroker {
   readonly id: number;
-  /** "host:port" */
+  /** "host:port"; "unknown address" of one that was down before anybody looked. */
   readonly address: string;
+  /** It has answered in the last 5 s. */
   readonly is_up: boolean;
   readonly is_controller: boolean;
 }
@@ -51,7 +52,7 @@ export interface LiveMember {
 
 export interface LiveGroup {
   readonly id: string;
-  /** Kafka's word: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead. */
+  /** Kafka's word: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead; Unknown if no coordinator answers. */
   readonly state: string;
   readonly members: readonly LiveMember[];
   /** When a sink of this process was last dealt its partitions, epoch ms; null if none was. */

@@ -184,6 +184,11 @@ test('a store that is lost after the log was trimmed halts its partitions, says 
     assert.equal(ready.status, 200);
     assert.equal(status, 'degraded');
     assert.ok(reasons.some((reason) => reason.includes(`partition ${lost} `) && reason.includes('gap')));
+    const { troubles } = await ess.getJson<StatsJson>('/stats');
+    assert.deepEqual(
+      troubles.map(({ kind, help }) => [kind, help]),
+      [['partition_halted', '/operations#partition-halted']],
+    );
     // Somebody has to look at it: a stop does not pretend that it is done, and loses nothing of what is left.
     assert.equal(await ess.end('SIGTERM'), 0);
   } finally {

@@ -13,7 +13,7 @@ import { EssError } from '../../src/errors.ts';
 import type { Answer, GetRequest } from '../../src/http/server.ts';
 import { Counters, counterNames, createCounters } from '../../src/stats/counters.ts';
 
-const request: GetRequest = { path: '/events/', query: '', accept: '' };
+const request: GetRequest = { path: '/events/', query: '', accept: '', ifNoneMatch: '' };
 const answer: Answer = { status: 200, contentType: 'text/plain', body: 'well' };
 const timeoutMs = 1000;
 const log = pino({ level: 'silent' });

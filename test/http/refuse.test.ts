@@ -275,7 +275,7 @@ describe('a refused POST /events', () => {
 
   test('a path that is not there is 404, whatever the method and body', async () => {
     for (const path of [
-      '/',
+      '/index.html',
       '/event',
       '/events%2F',
       '/Events',

@@ -139,6 +139,7 @@ export interface StatsJson {
   readonly epoch: string;
   readonly status: string;
   readonly reasons: readonly string[];
+  readonly troubles: readonly { readonly kind: string; readonly text: string; readonly help: string }[];
   readonly stages: Readonly<
     Record<string, { readonly count: number; readonly p99_ms: number; readonly hdr: string }>
   >;

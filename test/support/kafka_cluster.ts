@@ -112,7 +112,7 @@ export function needsKafka(...versions: readonly KafkaVersion[]): { readonly ski
 }
 
 /** Ports that are free now, all different. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) {
     const port = portMin + Math.floor(Math.random() * (portMax - portMin));

@@ -60,7 +60,7 @@ export class KafkaDescriber implements LogDescriber {
     this.#minInsync = target.minInsyncReplicas;
   }
 
-  /** Settles within 3 s and never rejects: what is not answered is told as it was last known. */
+  /** Settles within 5 s: what is not answered is told as it was last known. */
   async describe(): Promise<LogDescription> {
     await this.#look();
     await Promise.all([this.#callBrokers(), this.#askGroup(), this.#readConfig()]);
