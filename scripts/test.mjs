@@ -1,7 +1,6 @@
 // Runs every compiled test under node:test, or only those whose file name contains one of the arguments:
-//   npm test                 all but the long fault tests on whole clusters
-//   npm run test:cluster     those
-//   npm test -- ring log     dist-test/*ring*.test.js and dist-test/*log*.test.js
+//   npm test                      all of them
+//   npm test -- ring test.log     dist-test/*ring*.test.js and dist-test/*test.log*.test.js
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { missingKafka } from './kafka.mjs';
@@ -10,13 +9,9 @@ import { missingTools, toolsPath } from './tools.mjs';
 const missing = [...missingTools(), ...(await missingKafka())];
 if (missing.length > 0) console.error(`not to be had, their tests are skipped: ${missing.join(', ')}`);
 
-// Brokers and nodes that are killed, stopped and started anew by the dozen: some ten minutes by themselves.
-const isLong = (name) => name.startsWith('test.cluster.') && name !== 'test.cluster.basic.test.js';
-
 const wanted = process.argv.slice(2);
 const files = readdirSync('dist-test')
   .filter((name) => name.endsWith('.test.js'))
-  .filter((name) => wanted.length > 0 || !isLong(name))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
   .map((name) => `dist-test/${name}`);
 const { status } = spawnSync(
