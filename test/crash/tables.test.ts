@@ -2,12 +2,14 @@
 // which command makes them again; tables that come with a newer ESS are made by it, where it is alone with them.
 
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import { ensureSchema } from '../../src/store/migrate.ts';
+import { schemaVersion } from '../../src/store/schema.ts';
 import { ensureLayout, readLayouts } from '../../src/store/shard_layout.ts';
 import type { Store } from '../../src/store/store.ts';
 import { ClickHouseNode } from '../support/clickhouse_node.ts';
@@ -73,7 +75,7 @@ for (const table of ['events', 'ledger']) {
   });
 }
 
-test('a data directory from before the layout of shards was recorded goes on, and gets it', {
+test('a data directory of format 2, without the layout of shards and the time in the log, goes on and gets both', {
   timeout: 120_000,
 }, async () => {
   const first = await EssProcess.start({ flags: { partitions: 1 } });
@@ -91,13 +93,25 @@ test('a data directory from before the layout of shards was recorded goes on, an
         await store.close();
       }
     };
-    await look((store) => store.command('DROP TABLE layout SYNC'));
+    await look(async (store) => {
+      await store.command('DROP TABLE layout SYNC');
+      await store.command('ALTER TABLE events DROP COLUMN log_time SETTINGS mutations_sync = 2');
+    });
+    writeFileSync(join(dataDir, 'format.json'), '{"schema_version":2}\n');
     second = await EssProcess.start({ dataDir, flags: { partitions: 1 } });
     assert.equal((await second.post('{"id":"before"}', '?ack=store')).status, 200);
     assert.equal((await second.post('{"id":"after"}', '?ack=store')).status, 200);
     const { conservation } = await second.drained();
     assert.deepEqual([conservation.stored, conservation.duplicates, conservation.exact], [2, 1, true]);
     assert.equal(await second.end('SIGTERM'), 0);
+    assert.equal(readFileSync(join(dataDir, 'format.json'), 'utf8'), `{"schema_version":${schemaVersion}}\n`);
+    const known = await look((store) =>
+      store.rows("SELECT id, log_time > '2000-01-01 00:00:00' AS is_known FROM events FINAL ORDER BY id"),
+    );
+    assert.deepEqual(known, [
+      { id: 'after', is_known: 1 },
+      { id: 'before', is_known: 0 },
+    ]);
     const [layout, ...others] = await look(readLayouts);
     assert.deepEqual([layout?.version, layout?.shard, layout?.shards, others], [1, 0, 1, []]);
   } finally {

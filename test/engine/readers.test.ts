@@ -94,6 +94,8 @@ describe('reads with threads that do not answer', () => {
   });
   afterEach(() => mock.timers.reset());
 
+  const told = (): string[] => conditions.list().map(({ text }) => text);
+
   test('a read without an answer is given up, and its place is free when its thread comes back', async () => {
     const readers = open();
     const outcomes = [1, 2, 3].map(() => outcomeOf(readers.answer(request)));
@@ -108,7 +110,7 @@ describe('reads with threads that do not answer', () => {
       'overloaded',
     ]);
     assert.equal(readers.open, 0);
-    assert.match(conditions.list().join(), /2 of 2 reader threads/);
+    assert.match(told().join(), /2 of 2 reader threads/);
     assert.equal(counters.get('reads_abandoned'), 2);
     const late = readers.answer(request);
     assert.equal(pool.reads.length, 2);
@@ -117,7 +119,7 @@ describe('reads with threads that do not answer', () => {
     assert.equal(pool.reads.length, 3);
     pool.reads.at(-1)?.resolve(answer);
     assert.equal(await late, answer);
-    assert.deepEqual(conditions.list(), []);
+    assert.deepEqual(told(), []);
     assert.equal(readers.open, 0);
   });
 
@@ -130,7 +132,7 @@ describe('reads with threads that do not answer', () => {
     const second = readers.answer(request);
     pool.reads[1]?.resolve(answer);
     assert.equal(await second, answer);
-    assert.deepEqual(conditions.list(), []);
+    assert.deepEqual(told(), []);
   });
 
   test('past the queue a read is refused at once', async () => {
@@ -145,7 +147,8 @@ describe('reads with threads that do not answer', () => {
   test('when the last thread is dead every read is answered, and others are started after longer and longer pauses', async () => {
     const readers = open();
     const outcomes = [1, 2, 3].map(() => outcomeOf(readers.answer(request)));
-    pool.emit('message', { type: 'condition', key: 'reader-2', text: 'reads: the store cannot be opened' });
+    const trouble = { kind: 'store_node_down', text: 'reads: the store cannot be opened' } as const;
+    pool.emit('message', { type: 'condition', key: 'reader-2', trouble });
     assert.equal(conditions.of('reader').length, 1);
     const die = (): void => {
       pool.threads = [];
@@ -154,7 +157,7 @@ describe('reads with threads that do not answer', () => {
     die();
     for (const outcome of outcomes) assert.equal(await outcome(), 'store_unavailable');
     assert.equal(pool.isDestroyed, true);
-    assert.deepEqual(conditions.list(), ['reads: no reader thread is running: no memory']);
+    assert.deepEqual(told(), ['reads: no reader thread is running: no memory']);
     await assert.rejects(readers.answer(request), { code: 'store_unavailable' });
     // 0.25 s, 0.5 s, ... 16 s, then every half minute.
     let elapsedMs = 0;
@@ -166,7 +169,7 @@ describe('reads with threads that do not answer', () => {
     }
     assert.ok(pools.length <= 18, `${pools.length} pools in five minutes`);
     mock.timers.tick(30_000);
-    assert.deepEqual(conditions.list(), []);
+    assert.deepEqual(told(), []);
     const read = readers.answer(request);
     pool.reads[0]?.resolve(answer);
     assert.equal(await read, answer);
