@@ -4,11 +4,10 @@
 import type { EventsRoute } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
 import type { ThreadFigures } from '../live/builder.ts';
-import type { LedgerTotals } from '../sink/ledger.ts';
-import type { PartitionBoard } from '../stats/board.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import type { StageRecorder, StageSnapshot } from '../stats/recorder.ts';
 import type { StatsWindow } from '../stats/stages.ts';
+import { OwnTotalsReader } from './own_totals.ts';
 import type { Session } from './session.ts';
 import type { LogWatch } from './watch.ts';
 
@@ -63,13 +62,10 @@ export interface SlotsStatus {
   readonly pending_bytes: number;
 }
 
-type OwnTotals = Pick<LedgerTotals, 'rows' | 'duplicates' | 'parked' | 'holes' | 'next'>;
-
-const totalsReadsMax = 100;
-
 export class Figures {
   readonly startedMs = Date.now();
   readonly #parts: FiguresParts;
+  #own: OwnTotalsReader | null = null;
 
   constructor(parts: FiguresParts) {
     this.#parts = parts;
@@ -132,10 +128,12 @@ export class Figures {
   partitions(): PartitionStatus[] {
     const { session, watch } = this.#parts.session();
     const { board } = session;
+    if (this.#own?.board !== board) this.#own = new OwnTotalsReader(board);
+    const own = this.#own;
     const nowMs = Date.now();
     return Array.from({ length: board.partitions }, (_, partition): PartitionStatus => {
       const owner = board.get(partition, 'owner');
-      const totals = owner > 0 ? ownTotals(board, partition) : watch.totals(partition);
+      const totals = owner > 0 ? own.read(partition, nowMs) : watch.totals(partition);
       const committed = board.get(partition, 'committed');
       const position = totals?.next ?? committed;
       const pendingMs = board.get(partition, 'pendingIngestMs');
@@ -193,26 +191,6 @@ export function lagOf(partitions: readonly PartitionStatus[]): {
     events: sum(partitions, (partition) => partition.in_flight),
     seconds: partitions.reduce((longest, partition) => Math.max(longest, partition.lag_seconds), 0),
   };
-}
-
-/** A partition's totals as its sink keeps them on the board. */
-function ownTotals(board: PartitionBoard, partition: number): OwnTotals {
-  // The ledger's position and its totals are five words: read them until they did not move meanwhile.
-  let next = board.get(partition, 'ledger');
-  let totals = { rows: 0, duplicates: 0, parked: 0, holes: 0 };
-  for (let i = 0; i < totalsReadsMax; i += 1) {
-    totals = {
-      rows: board.get(partition, 'rows'),
-      duplicates: board.get(partition, 'duplicates'),
-      parked: board.get(partition, 'parked'),
-      holes: board.get(partition, 'holes'),
-    };
-    const again = board.get(partition, 'ledger');
-    const sumNow = totals.rows + totals.duplicates + totals.parked + totals.holes;
-    if (again === next && sumNow === next) break;
-    next = again;
-  }
-  return { ...totals, next };
 }
 
 function sum<T>(items: readonly T[], of: (item: T) => number): number {
