@@ -1,5 +1,11 @@
 // Sending one range's block until the store has it or refuses it for good. Runs on sink threads. Whatever happens,
 // the token stays that of the range, so that a block which landed without our knowing is not stored again.
+//
+// A token alone proves nothing: a table that is not replicated writes it down before the part is in its place
+// (MergeTreeData::Transaction, MergeTreeDeduplicationLog::addPart), so that a node which is killed in between remembers
+// the token and has no row. It would take a repeat of the block and store nothing. So after any attempt without a clear
+// answer, of this process or of one before, the rows are counted; where there are none, and nobody is storing them, the
+// block is sent under a token of its own, which is again always the same one for the range.
 
 import { nowUs } from '../stats/clock.ts';
 import type { EngineCounters } from '../stats/counters.ts';
@@ -19,6 +25,8 @@ export interface InsertParts {
   readonly patience: Patience;
   /** Rows of the range that the store has: of this very range, since nobody else may store a part of it. */
   readonly countLanded: () => Promise<number>;
+  /** True if the store is working on an insert under this token. */
+  readonly isUnderWay: (token: string) => Promise<boolean>;
   /** For so long after a block was stored its token is surely known (token_window.ts), ms. */
   readonly tokenKnownMs: number;
   /**
@@ -48,12 +56,22 @@ export async function insertRange(
   let pauseMs = retryPauseMsMin;
   /** The earliest moment at which an attempt without a clear answer may have landed, epoch ms; 0 if there was none. */
   let unclearMs = parts.unclearSinceMs;
+  /** How often the block was taken for a repeat of one that is not there. */
+  let swallowed = 0;
   const look = (): Promise<number> =>
     patience.untilAnswered(() => {
       // What was not there when it was looked for can only have landed since.
       unclearMs = Date.now();
       return parts.countLanded();
     });
+  /** The same once no insert under the token is being worked on: what is not there then will not come. */
+  const lookWhenDone = async (used: string): Promise<number> => {
+    for (;;) {
+      await parts.assertOwned();
+      if (!(await patience.untilAnswered(() => parts.isUnderWay(used)))) return look();
+      await patience.pause(retryPauseMsMin);
+    }
+  };
   for (;;) {
     await parts.assertOwned();
     if (unclearMs > 0 && Date.now() - unclearMs > tokenKnownMs) {
@@ -65,12 +83,9 @@ export async function insertRange(
     const startMs = Date.now();
     // What may have landed before this call leaves less time in which a sibling may be tried.
     const repeatWithinMs = unclearMs > 0 ? Math.max(0, unclearMs + tokenKnownMs - startMs) : tokenKnownMs;
+    const used = swallowed === 0 ? token : `${token}:${swallowed}`;
     try {
-      await store.insertNative('events', eventColumnNames, pieces, { token, repeatWithinMs });
-      recorder.record('insert', nowUs() - startUs);
-      counters.add('inserts');
-      counters.add('rows_inserted', range.block.rows);
-      return { kind: 'stored', rows: range.block.rows };
+      await store.insertNative('events', eventColumnNames, pieces, { token: used, repeatWithinMs });
     } catch (error) {
       counters.add('insert_failures');
       const policy = failurePolicy(error);
@@ -88,6 +103,17 @@ export async function insertRange(
       await patience.pause(policy === 'stop' ? stopPauseMs : pauseMs);
       pauseMs = Math.min(pauseMs * 2, retryPauseMsMax);
       counters.add('insert_retries');
+      continue;
     }
+    recorder.record('insert', nowUs() - startUs);
+    counters.add('inserts');
+    counters.add('rows_inserted', range.block.rows);
+    if (unclearMs === 0) return { kind: 'stored', rows: range.block.rows };
+    // A repeat may have been taken for one. What is there counts: another owner's block under this token may have come
+    // first, which told duplicates apart by other means; or none, see the head of this file.
+    const rows = (await look()) || (await lookWhenDone(used));
+    if (rows > 0) return { kind: 'stored', rows };
+    swallowed += 1;
+    counters.add('tokens_without_rows');
   }
 }

@@ -1,7 +1,7 @@
 // Writing and reading the ledger: one row for every range of the log that was dealt with. Written after the range's
 // block and before the position moves on, so that ledger and rows can differ only by the one range in progress.
 
-import { createHash } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { type LedgerRow, ledgerBlock } from '../store/native/ledger_block.ts';
 import { ledgerColumns } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
@@ -11,7 +11,6 @@ const columnNames = ledgerColumns.map((column) => column.name);
 
 interface WaitingRow {
   readonly row: LedgerRow;
-  readonly token: string;
   readonly done: () => void;
 }
 
@@ -35,10 +34,10 @@ export class LedgerWriter {
     this.#onState(null);
   }
 
-  /** Settles when the row is stored; tries until it is. `token` is that of the range's block. */
-  add(row: LedgerRow, token: string): Promise<void> {
+  /** Settles when the row is stored; tries until it is. */
+  add(row: LedgerRow): Promise<void> {
     return new Promise((resolve) => {
-      this.#waiting.push({ row, token, done: resolve });
+      this.#waiting.push({ row, done: resolve });
       if (!this.#isWriting) void this.#write();
     });
   }
@@ -49,15 +48,14 @@ export class LedgerWriter {
       const rows = this.#waiting;
       this.#waiting = [];
       const block = ledgerBlock(rows.map((waiting) => waiting.row));
-      // The same rows always make the same token, so that a repeat after an unclear failure stores nothing twice.
-      const token = `ledger:${createHash('sha256')
-        .update(rows.map((waiting) => waiting.token).join('\n'))
-        .digest('hex')}`;
       let pauseMs = retryPauseMsMin;
       let hasFailed = false;
       for (;;) {
         try {
-          await this.#store.insertNative('ledger', columnNames, block, { token });
+          // A token of its own for every attempt: a node that was killed at the wrong moment remembers a token and has
+          // no row, and would take a repeat under the same one without storing it. A row that is written twice has the
+          // same key, and reads with FINAL see one.
+          await this.#store.insertNative('ledger', columnNames, block, { token: randomUUID() });
           if (hasFailed) this.#onState(null);
           break;
         } catch (error) {
@@ -148,4 +146,14 @@ export async function findLanded(
     { epoch, partition, first, last },
   );
   return { count: Number(row?.count ?? 0), first: Number(row?.first ?? 0), last: Number(row?.last ?? 0) };
+}
+
+/** True if a node is working on an insert into `events` under this token. */
+export async function isInsertRunning(store: Store, token: string): Promise<boolean> {
+  const [row] = await store.rows<{ count: string }>(
+    `SELECT count() AS count FROM system.processes
+     WHERE query_kind = 'Insert' AND Settings['insert_deduplication_token'] = {token:String}`,
+    { token },
+  );
+  return Number(row?.count ?? 0) > 0;
 }

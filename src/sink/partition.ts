@@ -27,7 +27,7 @@ import { hashIdentity, Identities } from './identities.ts';
 import { findOlderCopies } from './identity_queries.ts';
 import { insertRange } from './insert.ts';
 import { blockToken, encodeIntent } from './intent.ts';
-import { findLanded } from './ledger.ts';
+import { findLanded, isInsertRunning } from './ledger.ts';
 import type { RangeHome } from './owners.ts';
 import { describe, Patience, Stopped } from './patience.ts';
 import { type BrokenRecord, SinkRange } from './range.ts';
@@ -223,7 +223,7 @@ export class PartitionSink {
   }
 
   async #start(position: LogPosition): Promise<void> {
-    const { log, shards, board, counters, limits, send, topic } = this.#parts;
+    const { log, shards, board, counters, limits, send } = this.#parts;
     const { partition } = this;
     const onLedger: RecoveryParts['onLedger'] = (totals, state) => {
       this.#assertOwned();
@@ -236,7 +236,7 @@ export class PartitionSink {
       board.raise(partition, 'end', state.end);
       board.raise(partition, 'start', state.start);
     };
-    const parts: RecoveryParts = { log, shards, topic, partition, send, onLedger };
+    const parts: RecoveryParts = { log, shards, partition, send, onLedger };
     const recovery = await recover(parts, position);
     const { resume, owners } = recovery;
     const windowMs = limits.retryWindowMs + windowSlackMs;
@@ -442,8 +442,10 @@ export class PartitionSink {
     // range elsewhere then.
     if (landedRows === 0)
       await this.#commit(first, encodeIntent({ epoch: this.#epoch, first, last, layout }));
-    if (landedRows > 0) rows = landedRows;
-    else if (rows > 0) {
+    if (landedRows > 0) {
+      rows = landedRows;
+      this.#unclearSinceMs = 0;
+    } else if (rows > 0) {
       faultPoint('sink.after_intent');
       const end = await this.#insert(range, home, token, storeTimeMs);
       this.#unclearSinceMs = 0;
@@ -451,7 +453,7 @@ export class PartitionSink {
       this.#assertOwned();
       if (end.kind === 'poison') {
         if (range.records === 1) {
-          await this.#park(range, home, token, end.code, end.reason);
+          await this.#park(range, home, end.code, end.reason);
           return;
         }
         this.#recordsMax = Math.floor(range.records / 2);
@@ -459,14 +461,11 @@ export class PartitionSink {
         return;
       }
       rows = end.rows;
-      // Another owner's block under this token may have come first; it may have told duplicates apart by other means.
-      if (isRepeat) rows = await this.#patience.untilAnswered(() => this.#countLanded(range, home));
-      this.#assertOwned();
     }
     this.#announce(range);
     const parked = range.broken.length;
     const duplicates = range.records - rows - parked;
-    await this.#finish(range, home, token, { rows, duplicates, parked }, storeTimeMs);
+    await this.#finish(range, home, { rows, duplicates, parked }, storeTimeMs);
     if (this.#recordsMax < this.#parts.limits.sinkBatchRowsMax) this.#recordsMax *= 2;
     else this.#recordsMax = Number.POSITIVE_INFINITY;
   }
@@ -490,6 +489,7 @@ export class PartitionSink {
       recorder,
       patience: this.#patience,
       countLanded: () => this.#countLanded(range, home),
+      isUnderWay: (used: string) => isInsertRunning(home.shard.store, used),
       tokenKnownMs: this.#parts.limits.tokenKnownMs,
       unclearSinceMs: this.#unclearSinceMs,
       assertOwned: async () => this.#assertOwned(),
@@ -523,7 +523,6 @@ export class PartitionSink {
   async #finish(
     range: SinkRange,
     home: RangeHome,
-    token: string,
     counts: { readonly rows: number; readonly duplicates: number; readonly parked: number },
     storeTimeMs: number,
   ): Promise<void> {
@@ -531,7 +530,7 @@ export class PartitionSink {
     const { partition } = this;
     const { first, last, holes } = range;
     const row = { epoch: this.#epoch, partition, first, last, ...counts, holes, storeTimeMs };
-    await home.shard.ledger.add(row, token);
+    await home.shard.ledger.add(row);
     faultPoint('sink.after_ledger');
     // The next owner may have read the ledger already and set the board by it: adding would count the range twice.
     this.#assertOwned();
@@ -549,7 +548,7 @@ export class PartitionSink {
   }
 
   /** A range of one record that the store refuses: keeps it among the dead letters and goes on. */
-  async #park(range: SinkRange, home: RangeHome, token: string, code: string, reason: string): Promise<void> {
+  async #park(range: SinkRange, home: RangeHome, code: string, reason: string): Promise<void> {
     const { log } = this.#parts;
     // Not `range.first`: offsets without a record may lie before the one that there is.
     const offset = range.recordOffset;
@@ -560,7 +559,7 @@ export class PartitionSink {
     const { next } = range;
     this.#rebuildFrom(range);
     this.#range.reset(next);
-    await this.#finish(range, home, token, { rows: 0, duplicates: 0, parked: 1 }, Date.now());
+    await this.#finish(range, home, { rows: 0, duplicates: 0, parked: 1 }, Date.now());
     this.#parts.onProgress();
     this.#recordsMax = 1;
   }

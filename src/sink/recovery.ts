@@ -12,7 +12,7 @@ import type { LogConsumer, LogPosition, PartitionState } from '../log/log.ts';
 import type { Send } from '../thread/port.ts';
 import type { Identities } from './identities.ts';
 import { reloadIdentities } from './identity_queries.ts';
-import { blockToken, decodeIntent, encodeIntent, type Intent } from './intent.ts';
+import { decodeIntent, encodeIntent, type Intent } from './intent.ts';
 import { findLanded, type LandedRows, type LedgerTotals } from './ledger.ts';
 import { Owners, type RangeHome } from './owners.ts';
 import type { Patience } from './patience.ts';
@@ -39,7 +39,6 @@ export interface RecoveryParts {
   readonly log: LogConsumer;
   /** By number. */
   readonly shards: readonly Shard[];
-  readonly topic: string;
   readonly partition: number;
   readonly send: Send;
   /** Hears what the ledger and the log say before anything is decided, also where the partition cannot go on then. */
@@ -53,7 +52,7 @@ export interface RecoveryParts {
  * over.
  */
 export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
-  const { log, shards, topic, partition, send, onLedger } = parts;
+  const { log, shards, partition, send, onLedger } = parts;
   const { epoch } = log;
   const say = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void =>
     send({ type: 'log', level, message, fields: { partition, ...fields } });
@@ -72,9 +71,8 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
     // A topic that was in use before ESS: what is gone already is written down, so that the ledger covers all offsets.
     say('warn', 'records were gone before the first read', { first, last });
     const counts = { rows: 0, duplicates: 0, parked: 0, holes: last - first + 1, storeTimeMs: Date.now() };
-    const token = blockToken(epoch, topic, partition, first, last);
     const { ledger } = owners.homeIn(gone.layout).shard;
-    await ledger.add({ epoch, partition, first, last, ...counts }, token);
+    await ledger.add({ epoch, partition, first, last, ...counts });
     totals = await readTotals(stores, epoch, partition);
   }
   onLedger(totals, state);

@@ -47,6 +47,10 @@ const fixedKinds = {
   ),
   inserts: counter('inserts', 'Blocks stored'),
   insert_retries: counter('insert_retries', 'Repeated inserts of a block with the same token'),
+  tokens_without_rows: counter(
+    'tokens_without_rows',
+    'Blocks that a node took for repeats although it had lost the first one, and that were stored under another token',
+  ),
   insert_failures: counter('insert_failures', 'Inserts of a block that failed, retried or not'),
   rows_inserted: counter('rows_inserted', 'Rows stored by this process'),
   duplicates_dropped: counter('duplicates_dropped', 'Client retries that were recognised and not stored'),

@@ -38,8 +38,8 @@ test('it says what is wrong at each failure, and once that it is over', async ()
   const writer = new LedgerWriter(storeThatFails(2), (error) =>
     said.push(error instanceof Error ? error.message : null),
   );
-  await writer.add(row, 'a');
+  await writer.add(row);
   assert.deepEqual(said, ['too much memory', 'too much memory', null]);
-  await writer.add(row, 'b');
+  await writer.add(row);
   assert.equal(said.length, 3);
 });

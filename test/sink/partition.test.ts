@@ -116,6 +116,68 @@ test('after an answer that got lost the same range is sent again under the same 
   });
 });
 
+/** What a node is left with that is killed between writing a block's token down and putting its part in place. */
+async function loseRows(rig: Rig, table: string): Promise<void> {
+  await rig.store.command(`ALTER TABLE ${table} DELETE WHERE true SETTINGS mutations_sync = 2`);
+}
+
+for (const isRestarted of [false, true]) {
+  test(`a block of which the node remembers the token, but has no row, is stored all the same ${isRestarted ? 'by the next owner' : 'when it is repeated'}`, async () => {
+    let isFirst = true;
+    let landed = (): void => {};
+    const hasLanded = new Promise<void>((resolve) => {
+      landed = resolve;
+    });
+    const options: RigOptions = {
+      afterInsert: async (insert) => {
+        if (!isEvents(insert) || !isFirst) return;
+        isFirst = false;
+        await loseRows(rig, 'events');
+        landed();
+        if (isRestarted) await new Promise(() => {});
+        throw unknown();
+      },
+    };
+    const rig = await Rig.open(options);
+    try {
+      await rig.append(events(10));
+      const sink = await rig.startSink();
+      sink.read(1024 * 1024);
+      const storing = sink.store();
+      await hasLanded;
+      if (isRestarted) await drain(await rig.startSink(), 10);
+      else await storing;
+      const [token, ...later] = rig.inserts.filter(isEvents).map((insert) => insert.token);
+      assert.deepEqual(later, [token, `${token}:1`]);
+      assert.equal(rig.counters.get('tokens_without_rows'), 1);
+      assert.equal((await eventsOf(rig.store, false)).length, 10);
+      await auditLedger(rig.store, rig.epoch, [10]);
+    } finally {
+      await rig.close();
+    }
+  });
+}
+
+test('a ledger row of which the node remembers the token, but not the row, is written again', async () => {
+  let isFirst = true;
+  const options: RigOptions = {
+    afterInsert: async (insert) => {
+      if (isEvents(insert) || !isFirst) return;
+      isFirst = false;
+      await loseRows(rig, 'ledger');
+      throw unknown();
+    },
+  };
+  const rig = await Rig.open(options);
+  try {
+    await rig.append(events(10));
+    await drain(await rig.startSink(), 10);
+    await auditLedger(rig.store, rig.epoch, [10]);
+  } finally {
+    await rig.close();
+  }
+});
+
 /** From now on every block pushes the token of the one before it out of the window. */
 async function forgetTokensAtOnce(rig: Rig): Promise<() => Promise<void>> {
   await rig.store.command('ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1');
