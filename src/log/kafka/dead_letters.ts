@@ -1,5 +1,5 @@
 // Dead letters on Kafka: a compacted topic of one partition, whose records are keyed epoch:partition:offset. Runs on
-// the threads of producers (reading) and sinks (reading and parking). What is in memory is where each letter of the
+// the main thread (states), the threads of producers (reading) and sinks (reading and parking). What is in memory is where each letter of the
 // current epoch lies; the letters themselves are fetched when somebody asks for them.
 //
 //    key      the position: 32 hex digits, ':', partition, ':', offset
@@ -8,13 +8,27 @@
 //             key     the event's key, absent if that is its id
 //             code, reason, topic    UTF-8
 //             time    when it was parked, epoch ms in decimal
+//
+//    key      the same, ':state'
+//    value    what was done about the letter, JSON (log/letter_state.ts). A key of its own: a sink that parks the same
+//             record again replaces the letter, and must not undo this.
 
 import { performance } from 'node:perf_hooks';
 import { EssError } from '../../errors.ts';
-import { RecordCursor, recordHeaderBytes } from '../../event/record.ts';
-import type { DeadLetter, DeadLetterReader } from '../log.ts';
+import { RecordCursor } from '../../event/record.ts';
+import {
+  decodeLetterState,
+  encodeLetterState,
+  type LetterChange,
+  type LetterFilter,
+  type LetterStanding,
+  type LetterState,
+  standingOf,
+} from '../letter_state.ts';
+import type { DeadLetter, DeadLetterReader, LetterPlace } from '../log.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaError, refusal } from './kafka_error.ts';
+import { letterOf } from './letter_record.ts';
 import type { KafkaTarget } from './target.ts';
 import type { PartitionView } from './topic_view.ts';
 import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
@@ -26,7 +40,6 @@ import { type FetchedPartition, fetchCall } from './wire/fetch.ts';
 import { listOffsetsCall } from './wire/list_offsets.ts';
 import { metadataCall } from './wire/metadata.ts';
 import { produceCall, produceOutcome } from './wire/produce.ts';
-import { VarintReader } from './wire/varint.ts';
 
 /** Letters whose place is kept, the newest ones: about 10 MB. Of older ones only the number is known. */
 export const indexedLettersMax = 100_000;
@@ -55,13 +68,17 @@ const witnessSilenceMs = 5_000;
 const viewAgeMaxMs = 5_000;
 
 const partition = 0;
-const keyPattern = /^([0-9a-f]{32}):(\d{1,10}):(\d{1,16})$/;
+const keyPattern = /^([0-9a-f]{32}):(\d{1,10}):(\d{1,16})(:state)?$/;
 
 /** Where a letter's event is in the event topic, and its letter in this one. */
 interface Entry {
   readonly partition: number;
   readonly offset: number;
-  readonly letterOffset: number;
+  /** -1 where only the state is there: compaction may leave that before the letter. */
+  letterOffset: number;
+  standing: LetterStanding;
+  /** Where the letter's state is in this topic; -1 where it has none. */
+  stateOffset: number;
 }
 
 /** The broker that leads the topic, in the epoch in which it does, and the other brokers that have a copy. */
@@ -76,7 +93,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
   /** By key without the epoch, in the order of the letters' offsets: the oldest is the first. */
   readonly #index = new Map<string, Entry>();
   /** Letters of this epoch, those that the index has let go included. */
-  #count = 0;
+  readonly #counts: Record<LetterStanding, number> = { parked: 0, replayed: 0, discarded: 0 };
   /** The index in (partition, offset) order; null after a change. */
   #sorted: Entry[] | null = null;
   /** The index is complete below this offset. */
@@ -97,36 +114,60 @@ export class KafkaDeadLetters implements DeadLetterReader {
 
   async isParked(eventPartition: number, offset: number): Promise<boolean> {
     await this.#catchUp();
-    return this.#index.has(`${eventPartition}:${offset}`);
+    return (this.#index.get(`${eventPartition}:${offset}`)?.letterOffset ?? -1) >= 0;
   }
 
-  async deadLetterCount(): Promise<number> {
+  async deadLetterCount(which: LetterFilter = 'all'): Promise<number> {
     await this.#catchUp();
-    return this.#count;
+    const { parked, replayed, discarded } = this.#counts;
+    return which === 'all' ? parked + replayed + discarded : this.#counts[which];
   }
 
-  async deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
+  async deadLetters(limit: number, after?: LetterPlace, which: LetterFilter = 'all'): Promise<DeadLetter[]> {
     await this.#catchUp();
     this.#sorted ??= [...this.#index.values()].sort(
       (a, b) => a.partition - b.partition || a.offset - b.offset,
     );
     const sorted = this.#sorted;
     const first = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
-    const wanted = sorted.slice(first, first + limit);
+    const wanted: Entry[] = [];
+    for (let i = first; i < sorted.length && wanted.length < limit; i += 1) {
+      const entry = sorted[i];
+      if (entry !== undefined && entry.letterOffset >= 0 && (which === 'all' || entry.standing === which))
+        wanted.push(entry);
+    }
     const found = await this.#read(wanted);
     // One that was replaced or removed meanwhile is where the next call looks for it.
     return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
   }
 
-  /** Those that were parked last, the newest first. */
+  /** Those that were parked last and are still, the newest first. */
   async latest(limit: number): Promise<DeadLetter[]> {
     await this.#catchUp();
-    const wanted = [...this.#index.values()].slice(-limit).reverse();
+    const isOpen = ({ letterOffset, standing }: Entry): boolean => letterOffset >= 0 && standing === 'parked';
+    const wanted = [...this.#index.values()].filter(isOpen).slice(-limit).reverse();
     const found = await this.#read(wanted);
     return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+  }
+
+  async deadLetter({ partition: eventPartition, offset }: LetterPlace): Promise<DeadLetter | null> {
+    await this.#catchUp();
+    const entry = this.#index.get(`${eventPartition}:${offset}`);
+    if (entry === undefined || entry.letterOffset < 0) return null;
+    return (await this.#read([entry])).get(entry.letterOffset) ?? null;
+  }
+
+  /** Settles when all in-sync replicas have them. Rejects with EssError after half a minute. */
+  async setStates(changes: readonly LetterChange[]): Promise<void> {
+    if (changes.length === 0) return;
+    await this.#produce(
+      changes.map(({ partition: eventPartition, offset, state }) => ({
+        key: Buffer.from(`${this.#epoch}:${eventPartition}:${offset}:state`),
+        value: encodeLetterState(state),
+        timestampMs: Math.floor(state.timeMs),
+        headers: [{ name: 'topic', value: Buffer.from(this.#eventTopic) }],
+      })),
+    );
   }
 
   /** Settles when all in-sync replicas have the letters. Rejects with EssError after half a minute. */
@@ -195,7 +236,9 @@ export class KafkaDeadLetters implements DeadLetterReader {
   #reset(next: number): void {
     this.#index.clear();
     this.#sorted = null;
-    this.#count = 0;
+    this.#counts.parked = 0;
+    this.#counts.replayed = 0;
+    this.#counts.discarded = 0;
     this.#next = next;
   }
 
@@ -289,13 +332,30 @@ export class KafkaDeadLetters implements DeadLetterReader {
     const offset = Number(parts[3]);
     const key = `${eventPartition}:${offset}`;
     this.#sorted = null;
-    const wasThere = this.#index.delete(key);
-    if (valueStart < 0) {
-      if (wasThere) this.#count -= 1;
+    const known = this.#index.get(key);
+    const entry: Entry = known ?? {
+      partition: eventPartition,
+      offset,
+      letterOffset: -1,
+      standing: 'parked',
+      stateOffset: -1,
+    };
+    if (entry.letterOffset >= 0) this.#counts[entry.standing] -= 1;
+    if (parts[4] !== undefined) {
+      const isSet = valueStart >= 0;
+      entry.standing = isSet ? standingIn(buffer.subarray(valueStart, records.valueEnd)) : 'parked';
+      entry.stateOffset = isSet ? letterOffset : -1;
+    } else {
+      entry.letterOffset = valueStart < 0 ? -1 : letterOffset;
+      // The newest letter is the last.
+      this.#index.delete(key);
+    }
+    if (entry.letterOffset >= 0) this.#counts[entry.standing] += 1;
+    if (entry.letterOffset < 0 && entry.stateOffset < 0) {
+      this.#index.delete(key);
       return;
     }
-    if (!wasThere) this.#count += 1;
-    this.#index.set(key, { partition: eventPartition, offset, letterOffset });
+    this.#index.set(key, entry);
     if (this.#index.size <= indexedLettersMax) return;
     for (const oldest of this.#index.keys()) {
       this.#index.delete(oldest);
@@ -306,8 +366,13 @@ export class KafkaDeadLetters implements DeadLetterReader {
   /** Fetches these letters, by their offsets in this topic. Those that are not there any more are left out. */
   async #read(entries: readonly Entry[]): Promise<Map<number, DeadLetter>> {
     const found = new Map<number, DeadLetter>();
+    const states = new Map<number, LetterState>();
     const wanted = new Map(entries.map((entry) => [entry.letterOffset, entry]));
-    const byOffset = [...wanted.keys()].sort((a, b) => a - b);
+    // As they are now: the entries change when the index goes on.
+    const stateOffsets = new Map<number, number>();
+    for (const { letterOffset, stateOffset } of entries)
+      if (stateOffset >= 0) stateOffsets.set(stateOffset, letterOffset);
+    const byOffset = [...wanted.keys(), ...stateOffsets.keys()].sort((a, b) => a - b);
     let seenBelow = 0;
     for (const from of byOffset) {
       if (from < seenBelow) continue;
@@ -318,6 +383,10 @@ export class KafkaDeadLetters implements DeadLetterReader {
         visitBatches(answer.records, {
           records: (batch, records) => {
             while (records.next()) {
+              if (stateOffsets.has(records.offset)) {
+                const value = records.buffer.subarray(records.valueStart, records.valueEnd);
+                states.set(records.offset, decodeLetterState(value));
+              }
               const entry = wanted.get(records.offset);
               const letter = entry === undefined ? null : letterOf(records, entry);
               if (letter !== null) found.set(records.offset, letter);
@@ -329,6 +398,13 @@ export class KafkaDeadLetters implements DeadLetterReader {
           },
         });
       });
+    }
+    for (const [stateOffset, letterOffset] of stateOffsets) {
+      const letter = found.get(letterOffset);
+      const state = states.get(stateOffset);
+      // Its state has been replaced meanwhile: to show it as parked would be wrong, and the next call finds it.
+      if (letter !== undefined && state === undefined) found.delete(letterOffset);
+      else if (letter !== undefined && state !== undefined) found.set(letterOffset, { ...letter, state });
     }
     return found;
   }
@@ -403,55 +479,12 @@ function firstAfter(sorted: readonly Entry[], eventPartition: number, offset: nu
   return low;
 }
 
-/** The letter in the current record; null if ESS did not write it. */
-function letterOf(records: BatchRecords, { partition: eventPartition, offset }: Entry): DeadLetter | null {
-  const { buffer, valueStart, valueEnd, essStart, essEnd } = records;
-  if (valueStart < 0 || essStart < 0 || essEnd - essStart < essHeader.versionBytes + recordHeaderBytes)
-    return null;
-  if (buffer[essStart] !== essHeader.version) return null;
-  const headers = headersAfter(buffer, valueEnd);
-  const record = Buffer.concat([
-    buffer.subarray(essStart + essHeader.versionBytes, essEnd),
-    headers.get('key') ?? Buffer.alloc(0),
-    buffer.subarray(valueStart, valueEnd),
-  ]);
-  if (!isOneRecord(record)) return null;
-  const text = (name: string) => headers.get(name)?.toString() ?? '';
-  return {
-    partition: eventPartition,
-    offset,
-    timeMs: Number(text('time')) || records.timestampMs,
-    code: text('code'),
-    reason: text('reason'),
-    record,
-  };
-}
-
-/** The headers of a record, which begin where its value ends. The record was checked as a whole before. */
-function headersAfter(buffer: Buffer, position: number): Map<string, Buffer> {
-  const headers = new Map<string, Buffer>();
-  const varints = new VarintReader();
-  varints.open(buffer, position, buffer.length);
-  const part = (): Buffer => {
-    const bytes = Math.max(varints.int(), 0);
-    const start = varints.position;
-    varints.position += bytes;
-    return buffer.subarray(start, start + bytes);
-  };
-  for (let left = varints.int(); left > 0; left -= 1) {
-    const name = part().toString();
-    headers.set(name, part());
-  }
-  return headers;
-}
-
-function isOneRecord(bytes: Buffer): boolean {
-  const cursor = new RecordCursor();
-  cursor.open(bytes);
+/** Where a letter stands by this state; what a newer ESS wrote is at least not open. */
+function standingIn(value: Buffer): LetterStanding {
   try {
-    return cursor.next() && cursor.end === bytes.length;
+    return standingOf(decodeLetterState(value));
   } catch (error) {
-    if (error instanceof EssError) return false;
+    if (error instanceof EssError) return 'discarded';
     throw error;
   }
 }
