@@ -23,7 +23,7 @@ import type { AppendBatch, DeadLetter, LetterPlace, LogAppender } from '../log/l
 
 /** Requests that wait for the one in progress; each may hold an event. */
 const waitingMax = 8;
-/** How long the sinks are waited for: for telling what became of a replay, or of an earlier one. ms */
+/** How long one request waits for the sinks: to find out what became of earlier replays, and then of its own. ms */
 const storedWithinMs = 5_000;
 const lookEveryMs = 50;
 /** Records that are held and appended together, unless one alone is larger. Bytes. */
@@ -124,6 +124,7 @@ export class Desk implements LetterDesk {
     let changes: LetterChange[] = [];
     let replays = new Map<LetterPlace, Replay>();
     let bytes = 0;
+    const untilMs = Date.now() + storedWithinMs;
     const flush = async (): Promise<void> => {
       for (const [place, outcome] of await this.#append(log, replays, changes)) outcomes.set(place, outcome);
       changes = [];
@@ -137,7 +138,7 @@ export class Desk implements LetterDesk {
       if (settled !== null || letter === null) continue;
       try {
         const replay = this.#planned(log, letter, event);
-        const found = await this.#found(log, letter, replay);
+        const found = await this.#found(log, letter, replay, untilMs);
         if (found === null) {
           replays.set(place, replay);
           bytes += replay.record.length;
@@ -212,13 +213,14 @@ export class Desk implements LetterDesk {
     log: LogAppender,
     { state }: DeadLetter,
     { id, source }: Pick<Replay, 'id' | 'source'>,
+    untilMs: number,
   ): Promise<LetterPlace | null> {
     const { findStored } = this.#parts;
     const stored = await findStored(id, source);
     if (stored !== null || state?.type !== 'replaying') return stored;
     const { partition, from } = state;
     const end = (await log.states())[partition]?.end ?? 0;
-    if (!(await this.#storedUpTo(log, new Map([[partition, end]])))) {
+    if (!(await this.#storedUpTo(log, new Map([[partition, end]]), untilMs))) {
       const text = `an earlier replay may be in partition ${partition}, which is not stored up to its end yet`;
       throw new EssError('outcome_unknown', text);
     }
@@ -296,7 +298,7 @@ export class Desk implements LetterDesk {
       ends.set(partition, Math.max(ends.get(partition) ?? 0, offset + 1));
     }
     try {
-      const isStored = await this.#storedUpTo(log, ends);
+      const isStored = await this.#storedUpTo(log, ends, Date.now() + storedWithinMs);
       return await Promise.all(
         outcomes.map(async (outcome): Promise<LetterOutcome> => {
           const { replayedTo } = outcome;
@@ -313,11 +315,11 @@ export class Desk implements LetterDesk {
     }
   }
 
-  /** Waits a while for the sinks; true if they have come to all these offsets. */
-  async #storedUpTo(log: LogAppender, ends: ReadonlyMap<number, number>): Promise<boolean> {
+  /** Waits for the sinks until then (epoch ms), and looks once at least; true if they have come to all these offsets. */
+  async #storedUpTo(log: LogAppender, ends: ReadonlyMap<number, number>, untilMs: number): Promise<boolean> {
     const partitions = [...ends.keys()];
     if (partitions.length === 0) return true;
-    for (const untilMs = Date.now() + storedWithinMs; ; ) {
+    for (;;) {
       const committed = await log.committed(partitions);
       if (partitions.every((partition, i) => (committed[i] ?? 0) >= (ends.get(partition) ?? 0))) return true;
       if (Date.now() > untilMs || this.#parts.isStopping()) return false;
@@ -330,6 +332,7 @@ export class Desk implements LetterDesk {
   async #discard(log: LogAppender, places: readonly LetterPlace[], reason: string): Promise<LetterOutcome[]> {
     const outcomes: LetterOutcome[] = [];
     const changes: LetterChange[] = [];
+    const untilMs = Date.now() + storedWithinMs;
     for (const place of places) {
       const letter = await log.deadLetter(place);
       const settled = settledOutcome(place, letter, 'discarded');
@@ -340,7 +343,7 @@ export class Desk implements LetterDesk {
       try {
         // One whose replay has begun may be stored: then it is not discarded any more.
         const found =
-          letter.state?.type === 'replaying' ? await this.#found(log, letter, letter.state) : null;
+          letter.state?.type === 'replaying' ? await this.#found(log, letter, letter.state, untilMs) : null;
         if (found === null) {
           changes.push({ ...place, state: { type: 'discarded', timeMs: Date.now(), reason } });
           outcomes.push({ ...place, state: 'discarded', outcome: 'discarded' });

@@ -129,16 +129,20 @@ export class KafkaDeadLetters implements DeadLetterReader {
       (a, b) => a.partition - b.partition || a.offset - b.offset,
     );
     const sorted = this.#sorted;
-    const first = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
-    const wanted: Entry[] = [];
-    for (let i = first; i < sorted.length && wanted.length < limit; i += 1) {
-      const entry = sorted[i];
-      if (entry !== undefined && entry.letterOffset >= 0 && (which === 'all' || entry.standing === which))
-        wanted.push(entry);
+    const letters: DeadLetter[] = [];
+    let next = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
+    // One that was replaced or removed meanwhile is left out: whoever gets fewer than asked for takes it for the end.
+    while (letters.length < limit && next < sorted.length) {
+      const wanted: Entry[] = [];
+      for (; next < sorted.length && letters.length + wanted.length < limit; next += 1) {
+        const entry = sorted[next];
+        if (entry !== undefined && entry.letterOffset >= 0 && (which === 'all' || entry.standing === which))
+          wanted.push(entry);
+      }
+      const found = await this.#read(wanted);
+      letters.push(...wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []));
     }
-    const found = await this.#read(wanted);
-    // One that was replaced or removed meanwhile is where the next call looks for it.
-    return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+    return letters;
   }
 
   /** Those that were parked last and are still, the newest first. */
