@@ -202,6 +202,9 @@ describe('dead letters', () => {
         (await listed(ess.url)).map(({ id }) => id),
         ['left'],
       );
+      const text = await dlq(ess.url, ['list']);
+      assert.match(text.out, /^\d:\d+ {2}parked {2}\S+Z {2}469 {2}left {2}.*no_poison/);
+      assert.equal(text.lines.length, 1);
       const [discarded] = await listed(ess.url, 'discarded');
       assert.equal(discarded?.id, 'gone');
       assert.equal(discarded?.discard_reason, 'ada: a test of the producer');
