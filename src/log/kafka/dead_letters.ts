@@ -99,6 +99,8 @@ export class KafkaDeadLetters implements DeadLetterReader {
   /** The index is complete below this offset. */
   #next = 0;
   #topicId = '';
+  /** Epoch of a leader that has told where the topic ends; -1 if none has. */
+  #settledEpoch = -1;
   /** By node: until when it is not asked for a later leader, by the monotonic clock. */
   readonly #silentUntilMs = new Map<number, number>();
   #catchingUp: Promise<void> | null = null;
@@ -232,6 +234,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
     if (view.topicId !== this.#topicId) {
       // Made anew, or seen for the first time.
       this.#topicId = view.topicId;
+      this.#settledEpoch = -1;
       this.#reset(0);
     }
     return led;
@@ -292,10 +295,29 @@ export class KafkaDeadLetters implements DeadLetterReader {
           this.#next = batch.lastOffset + 1;
         },
       });
-      // Not before the end was told: who leads from then on has every letter that the caller can know of.
-      if (this.#next >= answer.lastStableOffset) return this.#confirm(led);
+      if (this.#next >= answer.lastStableOffset) {
+        if (await this.#isEndBeyond(led)) continue;
+        // Not before the end was told: who leads from then on has every letter that the caller can know of.
+        return this.#confirm(led);
+      }
       if (this.#next === from) throw refusal(kafkaErrors.OFFSET_NOT_AVAILABLE.code);
     }
+  }
+
+  /**
+   * True if the topic ends beyond what was read. A leader that was just elected tells in a fetch of less than its replicas
+   * have acknowledged, until they have fetched from it; asked for the end itself, it says so and not a wrong one
+   * (KIP-207). Once it has told, its end never falls back: it is asked once in each epoch. Rejects with KafkaError.
+   */
+  async #isEndBeyond({ leader, leaderEpoch }: Leadership): Promise<boolean> {
+    if (leaderEpoch === this.#settledEpoch) return false;
+    const partitions = [{ partition, leaderEpoch }];
+    const call = listOffsetsCall({ topic: this.#topic, at: 'latest', partitions });
+    const [latest] = await this.#client.send(leader, call, requestTimeoutMs);
+    if (latest === undefined || latest.errorCode !== 0)
+      throw refusal(latest?.errorCode ?? kafkaErrors.UNKNOWN_SERVER_ERROR.code);
+    this.#settledEpoch = leaderEpoch;
+    return latest.offset > this.#next;
   }
 
   /**
