@@ -21,18 +21,16 @@ import {
   encodeLetterState,
   type LetterChange,
   type LetterFilter,
-  type LetterStanding,
   type LetterState,
-  standingOf,
 } from '../letter_state.ts';
 import type { DeadLetter, DeadLetterReader, LetterPlace } from '../log.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaError, refusal } from './kafka_error.ts';
+import { type LetterEntry, LetterIndex } from './letter_index.ts';
 import { letterOf } from './letter_record.ts';
 import type { KafkaTarget } from './target.ts';
 import type { PartitionView } from './topic_view.ts';
 import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
-import type { BatchRecords } from './wire/batch_records.ts';
 import { visitBatches } from './wire/batch_visitor.ts';
 import { kafkaError, kafkaErrors } from './wire/errors.ts';
 import { essHeader } from './wire/ess_header.ts';
@@ -41,8 +39,6 @@ import { listOffsetsCall } from './wire/list_offsets.ts';
 import { metadataCall } from './wire/metadata.ts';
 import { produceCall, produceOutcome } from './wire/produce.ts';
 
-/** Letters whose place is kept, the newest ones: about 10 MB. Of older ones only the number is known. */
-export const indexedLettersMax = 100_000;
 /** Answers for the index: a topic with many letters is read in pieces of this size, bytes. */
 const indexFetchBytes = 4 * 1024 * 1024;
 /** Answers for letters themselves; a larger letter still comes whole. Bytes. */
@@ -68,18 +64,6 @@ const witnessSilenceMs = 5_000;
 const viewAgeMaxMs = 5_000;
 
 const partition = 0;
-const keyPattern = /^([0-9a-f]{32}):(\d{1,10}):(\d{1,16})(:state)?$/;
-
-/** Where a letter's event is in the event topic, and its letter in this one. */
-interface Entry {
-  readonly partition: number;
-  readonly offset: number;
-  /** -1 where only the state is there: compaction may leave that before the letter. */
-  letterOffset: number;
-  standing: LetterStanding;
-  /** Where the letter's state is in this topic; -1 where it has none. */
-  stateOffset: number;
-}
 
 /** The broker that leads the topic, in the epoch in which it does, and the other brokers that have a copy. */
 type Leadership = Pick<PartitionView, 'leader' | 'leaderEpoch' | 'replicas'>;
@@ -90,12 +74,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
   readonly #topic: string;
   readonly #eventTopic: string;
   readonly #epoch: string;
-  /** By key without the epoch, in the order of the letters' offsets: the oldest is the first. */
-  readonly #index = new Map<string, Entry>();
-  /** Letters of this epoch, those that the index has let go included. */
-  readonly #counts: Record<LetterStanding, number> = { parked: 0, replayed: 0, discarded: 0 };
-  /** The index in (partition, offset) order; null after a change. */
-  #sorted: Entry[] | null = null;
+  readonly #index: LetterIndex;
   /** The index is complete below this offset. */
   #next = 0;
   #topicId = '';
@@ -112,34 +91,30 @@ export class KafkaDeadLetters implements DeadLetterReader {
     this.#topic = target.deadLetterTopic;
     this.#eventTopic = target.topic;
     this.#epoch = epoch;
+    this.#index = new LetterIndex(epoch);
   }
 
   async isParked(eventPartition: number, offset: number): Promise<boolean> {
     await this.#catchUp();
-    return (this.#index.get(`${eventPartition}:${offset}`)?.letterOffset ?? -1) >= 0;
+    return this.#index.find(eventPartition, offset) !== null;
   }
 
   async deadLetterCount(which: LetterFilter = 'all'): Promise<number> {
     await this.#catchUp();
-    const { parked, replayed, discarded } = this.#counts;
-    return which === 'all' ? parked + replayed + discarded : this.#counts[which];
+    return this.#index.count(which);
   }
 
   async deadLetters(limit: number, after?: LetterPlace, which: LetterFilter = 'all'): Promise<DeadLetter[]> {
     await this.#catchUp();
-    this.#sorted ??= [...this.#index.values()].sort(
-      (a, b) => a.partition - b.partition || a.offset - b.offset,
-    );
-    const sorted = this.#sorted;
+    const entries = this.#index.after(after ?? { partition: 0, offset: -1 });
     const letters: DeadLetter[] = [];
-    let next = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
+    let next = 0;
     // One that was replaced or removed meanwhile is left out: whoever gets fewer than asked for takes it for the end.
-    while (letters.length < limit && next < sorted.length) {
-      const wanted: Entry[] = [];
-      for (; next < sorted.length && letters.length + wanted.length < limit; next += 1) {
-        const entry = sorted[next];
-        if (entry !== undefined && entry.letterOffset >= 0 && (which === 'all' || entry.standing === which))
-          wanted.push(entry);
+    while (letters.length < limit && next < entries.length) {
+      const wanted: LetterEntry[] = [];
+      for (; next < entries.length && letters.length + wanted.length < limit; next += 1) {
+        const entry = entries[next];
+        if (entry !== undefined && (which === 'all' || entry.standing === which)) wanted.push(entry);
       }
       const found = await this.#read(wanted);
       letters.push(...wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []));
@@ -150,16 +125,15 @@ export class KafkaDeadLetters implements DeadLetterReader {
   /** Those that were parked last and are still, the newest first. */
   async latest(limit: number): Promise<DeadLetter[]> {
     await this.#catchUp();
-    const isOpen = ({ letterOffset, standing }: Entry): boolean => letterOffset >= 0 && standing === 'parked';
-    const wanted = [...this.#index.values()].filter(isOpen).slice(-limit).reverse();
+    const wanted = this.#index.latestParked(limit);
     const found = await this.#read(wanted);
     return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
   }
 
   async deadLetter({ partition: eventPartition, offset }: LetterPlace): Promise<DeadLetter | null> {
     await this.#catchUp();
-    const entry = this.#index.get(`${eventPartition}:${offset}`);
-    if (entry === undefined || entry.letterOffset < 0) return null;
+    const entry = this.#index.find(eventPartition, offset);
+    if (entry === null) return null;
     return (await this.#read([entry])).get(entry.letterOffset) ?? null;
   }
 
@@ -242,10 +216,6 @@ export class KafkaDeadLetters implements DeadLetterReader {
 
   #reset(next: number): void {
     this.#index.clear();
-    this.#sorted = null;
-    this.#counts.parked = 0;
-    this.#counts.replayed = 0;
-    this.#counts.discarded = 0;
     this.#next = next;
   }
 
@@ -288,7 +258,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
       visitBatches(answer.records, {
         records: (batch, records) => {
           if (!batch.isControl && !batch.isTransactional)
-            while (records.next()) if (records.offset >= from) this.#take(records);
+            while (records.next()) if (records.offset >= from) this.#index.take(records);
           this.#next = batch.lastOffset + 1;
         },
         defect: (batch) => {
@@ -348,49 +318,8 @@ export class KafkaDeadLetters implements DeadLetterReader {
     }
   }
 
-  /** Takes one record into the index. */
-  #take(records: BatchRecords): void {
-    const { buffer, keyStart, keyEnd, valueStart, offset: letterOffset } = records;
-    if (keyStart < 0) return;
-    const parts = keyPattern.exec(buffer.toString('latin1', keyStart, keyEnd));
-    if (parts === null || parts[1] !== this.#epoch) return;
-    const eventPartition = Number(parts[2]);
-    const offset = Number(parts[3]);
-    const key = `${eventPartition}:${offset}`;
-    this.#sorted = null;
-    const known = this.#index.get(key);
-    const entry: Entry = known ?? {
-      partition: eventPartition,
-      offset,
-      letterOffset: -1,
-      standing: 'parked',
-      stateOffset: -1,
-    };
-    if (entry.letterOffset >= 0) this.#counts[entry.standing] -= 1;
-    if (parts[4] !== undefined) {
-      const isSet = valueStart >= 0;
-      entry.standing = isSet ? standingIn(buffer.subarray(valueStart, records.valueEnd)) : 'parked';
-      entry.stateOffset = isSet ? letterOffset : -1;
-    } else {
-      entry.letterOffset = valueStart < 0 ? -1 : letterOffset;
-      // The newest letter is the last.
-      this.#index.delete(key);
-    }
-    if (entry.letterOffset >= 0) this.#counts[entry.standing] += 1;
-    if (entry.letterOffset < 0 && entry.stateOffset < 0) {
-      this.#index.delete(key);
-      return;
-    }
-    this.#index.set(key, entry);
-    if (this.#index.size <= indexedLettersMax) return;
-    for (const oldest of this.#index.keys()) {
-      this.#index.delete(oldest);
-      break;
-    }
-  }
-
   /** Fetches these letters, by their offsets in this topic. Those that are not there any more are left out. */
-  async #read(entries: readonly Entry[]): Promise<Map<number, DeadLetter>> {
+  async #read(entries: readonly LetterEntry[]): Promise<Map<number, DeadLetter>> {
     const found = new Map<number, DeadLetter>();
     const states = new Map<number, LetterState>();
     const wanted = new Map(entries.map((entry) => [entry.letterOffset, entry]));
@@ -487,30 +416,4 @@ function patienceMs({ kind, protocolCode }: KafkaError): number {
     return refusedTimeoutMs;
   const isRefused = protocolCode !== undefined && kafkaError(protocolCode).produce === 'refused';
   return isRefused ? 0 : callTimeoutMs;
-}
-
-/** Index of the first entry after this position. */
-function firstAfter(sorted: readonly Entry[], eventPartition: number, offset: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const entry = sorted[middle];
-    const isAfter =
-      entry !== undefined &&
-      (entry.partition > eventPartition || (entry.partition === eventPartition && entry.offset > offset));
-    if (isAfter) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
-/** Where a letter stands by this state; what a newer ESS wrote is at least not open. */
-function standingIn(value: Buffer): LetterStanding {
-  try {
-    return standingOf(decodeLetterState(value));
-  } catch (error) {
-    if (error instanceof EssError) return 'discarded';
-    throw error;
-  }
 }
