@@ -27,7 +27,7 @@ const kinds = {
   },
   invalid_parameter: {
     status: 400,
-    title: 'A query parameter is not valid',
+    title: 'A parameter is not valid',
     canRetry: false,
     action: 'Correct the parameter that is named.',
   },
@@ -56,6 +56,12 @@ const kinds = {
     canRetry: false,
     action: 'Add ?source= with one of the sources that are listed.',
   },
+  letter_settled: {
+    status: 409,
+    title: 'The dead letter was dealt with already',
+    canRetry: false,
+    action: 'See its state: GET /dead-letters?state=all, or ess dlq show.',
+  },
   too_large: {
     status: 413,
     title: 'A size limit is exceeded',
@@ -78,7 +84,13 @@ const kinds = {
     status: 422,
     title: 'The event is durable, but the store refused it',
     canRetry: false,
-    action: 'See GET /dead-letters for the reason; it is kept there and can be replayed.',
+    action: 'See GET /dead-letters for the reason; once the cause is mended, ess dlq replay stores it.',
+  },
+  not_replayable: {
+    status: 422,
+    title: 'The dead letter is no event that could be stored',
+    canRetry: false,
+    action: 'Replay it with a corrected event (ess dlq replay --with FILE), or discard it.',
   },
   overloaded: {
     status: 503,
@@ -121,6 +133,12 @@ const kinds = {
     title: 'The query took longer than the limit',
     canRetry: true,
     action: 'Narrow the time range or the grouping, or raise read-timeout-ms.',
+  },
+  service_unreachable: {
+    status: 503,
+    title: 'The service does not answer a command',
+    canRetry: true,
+    action: 'Start the service, or give its address with --url.',
   },
   internal: {
     status: 500,

@@ -37,6 +37,11 @@ async function run(argv: readonly string[]): Promise<number> {
       const cores = availableParallelism();
       return await runInit(command.argv, { env, cores, stdout, stderr, openDataDir });
     }
+    case 'dlq': {
+      const { runDlq } = await import('./cli/dlq.ts');
+      const { stdout, stderr, env } = process;
+      return await runDlq(command.argv, { env, cores: availableParallelism(), stdout, stderr });
+    }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());

@@ -3,20 +3,21 @@
 import { suggestion } from '../config/load.ts';
 
 export type Command =
-  | { readonly type: 'serve' | 'init' | 'send'; readonly argv: readonly string[] }
+  | { readonly type: 'serve' | 'init' | 'send' | 'dlq'; readonly argv: readonly string[] }
   | { readonly type: 'help' | 'version' }
   | { readonly type: 'unknown'; readonly message: string };
 
-const names = ['serve', 'init', 'send', 'help'] as const;
+const names = ['serve', 'init', 'send', 'dlq', 'help'] as const;
 
 /** The command for the arguments after `node` and the script. Without a name it is `serve`. */
 export function commandOf(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
-  // These two have a help text of their own.
-  if (first === 'send' || first === 'init') return { type: first, argv: rest };
+  // These have a help text of their own.
+  if (first === 'send' || first === 'init' || first === 'dlq') return { type: first, argv: rest };
   if (first === 'help') {
     const [about] = rest;
-    return about === 'send' || about === 'init' ? { type: about, argv: ['--help'] } : { type: 'help' };
+    const hasOwn = about === 'send' || about === 'init' || about === 'dlq';
+    return hasOwn ? { type: about, argv: ['--help'] } : { type: 'help' };
   }
   const isServe = first === undefined || first === 'serve' || first.startsWith('-');
   if (!isServe) {

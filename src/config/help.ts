@@ -20,6 +20,7 @@ Usage:
   ess [serve] [OPTIONS]            run the service
   ess init [OPTIONS]               make or check topics and tables (ess init --help)
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
+  ess dlq list|show|replay|discard dead letters of the running service (ess dlq --help)
   ess help | --help                this text
   ess --version                    the version
 

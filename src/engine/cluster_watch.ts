@@ -52,7 +52,7 @@ export class ClusterWatch {
   readonly #disk: OnDemand<Disk>;
   readonly #letters: OnDemand<DeadLetters>;
   #unstableSinceMs: number | null = null;
-  #lettersEpoch = '';
+  #lettersVersion = '';
   #lookedMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
@@ -197,10 +197,12 @@ export class ClusterWatch {
   /** The letters themselves are read only when there are more or fewer of them than before. */
   async #readLetters(): Promise<DeadLetters> {
     const log = this.#parts.log();
-    const total = await log.deadLetterCount();
+    const total = await log.deadLetterCount('parked');
+    // One may have been dealt with and another one parked.
+    const version = `${log.epoch} ${total} ${await log.deadLetterCount('all')}`;
     const before = this.#letters.known?.value;
-    if (before !== undefined && before.total === total && this.#lettersEpoch === log.epoch) return before;
-    this.#lettersEpoch = log.epoch;
+    if (before !== undefined && this.#lettersVersion === version) return before;
+    this.#lettersVersion = version;
     const latest = total === 0 ? [] : await log.latestDeadLetters(lettersMax);
     return { total, latest: latest.map(letterOf) };
   }

@@ -14,6 +14,7 @@ import { EssError } from '../errors.ts';
 import { deadLettersAnswer } from '../http/dead_letters_route.ts';
 import { EventsRoute, sweepEveryMs } from '../http/events_route.ts';
 import type { Lane } from '../http/lanes.ts';
+import { letterCommands } from '../http/letter_commands.ts';
 import { LiveRoute } from '../http/live_route.ts';
 import { pageHandlers } from '../http/page_route.ts';
 import { heapProfileAnswer, timeProfileAnswer } from '../http/profile_route.ts';
@@ -34,8 +35,10 @@ import { ClusterWatch } from './cluster_watch.ts';
 import { Conditions } from './conditions.ts';
 import { openDataDir } from './data_dir.ts';
 import { entryFile, pageFolder } from './entry.ts';
+import { findStored } from './event_lookup.ts';
 import { Figures } from './figures.ts';
 import { Health } from './health.ts';
+import { Desk } from './letter_desk.ts';
 import { LiveStream } from './live.ts';
 import { gatherLive } from './live_figures.ts';
 import { Profiles } from './profiles.ts';
@@ -227,7 +230,17 @@ export async function serve(config: Config): Promise<void> {
     ['/readyz', async () => status.readyz()],
     ...pageHandlers(pageFolder()),
   ]);
-  const server = await startServer({ host: config.host, port: config.port, events, gets, live }).catch(
+  const desk = new Desk({
+    log: () => current.session.log,
+    findStored: (id, source) => findStored(read, id, source),
+    onAppended: (partition, end) => current.session.noteAppended(partition, end),
+    isStopping: () => isStopping,
+    limits: config,
+    logger: log,
+  });
+  const commands = new Map(letterCommands(desk, config.eventBytesMax));
+  const { host, port } = config;
+  const server = await startServer({ host, port, events, gets, commands, live }).catch(
     async (error: unknown) => {
       current.watch.stop();
       await current.session.giveUp();
@@ -272,7 +285,7 @@ export async function serve(config: Config): Promise<void> {
     current.session.abandon();
   }, config.stopDeadlineMs / 2);
   events?.stop();
-  await Promise.all([untilAnswered(events), profiles?.stop()]);
+  await Promise.all([untilAnswered(events), desk.idle(), profiles?.stop()]);
   current.watch.stop();
   live.close();
   await cluster.close();

@@ -9,7 +9,7 @@ import { Lane, type LaneMemory } from '../http/lanes.ts';
 import type { ProducerData } from '../ingest/producer.worker.ts';
 import type { LogAppender } from '../log/log.ts';
 import { type LogTarget, openAppender } from '../log/open.ts';
-import { createDoorbell } from '../ring/doorbell.ts';
+import { createDoorbell, Doorbell } from '../ring/doorbell.ts';
 import { createRing } from '../ring/layout.ts';
 import type { LedgerTotals } from '../sink/ledger.ts';
 import type { SinkData } from '../sink/sink.worker.ts';
@@ -59,6 +59,8 @@ export class Session {
   /** What the ledger said at the beginning, by partition; without those of which it did not answer. */
   readonly firstTotals: ReadonlyMap<number, LedgerTotals>;
   readonly #parts: SessionParts;
+  /** Of the sinks that must be told of new records; empty where the log tells them. */
+  readonly #sinkBells: readonly Doorbell[];
   #changed: string | null = null;
   #lastDealtMs: number | null = null;
 
@@ -121,6 +123,7 @@ export class Session {
     );
     // With Kafka any sink, of any process, may own a partition: the log itself tells the sinks of new records.
     const bells = parts.logTarget.kind === 'embedded' ? sinkDoorbells : [];
+    this.#sinkBells = bells.map((memory) => new Doorbell(memory));
     this.producers = producerDoorbells.map((doorbell, index) =>
       this.#producer(index, doorbell, boardMemory, bells),
     );
@@ -138,6 +141,12 @@ export class Session {
   /** Why the log is not the one of this session any more; null while it is, as far as anybody here knows. */
   get changed(): string | null {
     return this.#changed;
+  }
+
+  /** Records that the main thread itself appended: the sinks of this process learn of them at once. */
+  noteAppended(partition: number, end: number): void {
+    this.board.raise(partition, 'end', end);
+    this.#sinkBells[partition % this.#sinkBells.length]?.ring();
   }
 
   /** Somebody found that the log is another one now. Each thread notices by itself: the first one counts. */

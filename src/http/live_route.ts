@@ -13,6 +13,7 @@ import { type ErrorCode, errorKinds } from '../errors.ts';
 import { viewerBacklogBytesMax, viewersMax } from '../live/bounds.ts';
 import type { EngineCounters } from '../stats/counters.ts';
 import { sendProblem } from './answer.ts';
+import { isSameHost } from './same_host.ts';
 
 export const livePath = '/live';
 
@@ -105,17 +106,5 @@ export class LiveRoute {
     if (!this.#viewers.delete(viewer)) return;
     this.#counters.add('live_viewers', -1);
     if (this.#viewers.size === 0) this.#source.stop();
-  }
-}
-
-/** True without an Origin too: what is no browser does not send one, and is no foreign page. */
-function isSameHost(origin: string, host: string): boolean {
-  if (origin === '') return true;
-  try {
-    const { protocol, host: own } = new URL(origin);
-    // Parsed alike: the scheme's own port may stand in one of them and not in the other.
-    return own !== '' && own === new URL(`${protocol}//${host}`).host;
-  } catch {
-    return false;
   }
 }

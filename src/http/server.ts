@@ -9,6 +9,7 @@ import uws, {
 } from 'uWebSockets.js';
 import { type ErrorCode, EssError, errorKinds, problemJson } from '../errors.ts';
 import { problemType, sendHead, sendLarge, sendProblem } from './answer.ts';
+import { type CommandRoute, takeCommand } from './command_route.ts';
 import type { EventsRoute } from './events_route.ts';
 import type { LiveRoute } from './live_route.ts';
 
@@ -42,6 +43,8 @@ export interface ServerOptions {
   readonly events: EventsRoute | null;
   /** By path; `/events/` stands for everything below it. */
   readonly gets: ReadonlyMap<string, GetHandler>;
+  /** By path. */
+  readonly commands: ReadonlyMap<string, CommandRoute>;
   readonly live: LiveRoute;
 }
 
@@ -73,6 +76,8 @@ export function startServer(options: ServerOptions): Promise<RunningServer> {
   options.live.attach(app);
   app.post('/events', post);
   app.post('/events/', post);
+  for (const [path, route] of options.commands)
+    app.post(path, (response, request) => takeCommand(route, response, request));
   app.any('/*', (response, request) => dispatch(options, response, request));
   return new Promise((resolve, reject) => {
     const onListen = (token: us_listen_socket | false): void => {
@@ -114,12 +119,16 @@ function dispatch(options: ServerOptions, response: HttpResponse, request: HttpR
     if (method === 'head' || status === 304) sendHead(response, status, contentType, bytes.length, headers);
     else sendLarge(response, status, contentType, bytes, headers, () => isGone);
   };
-  if (handler === undefined && !isEvents) {
+  const isCommand = options.commands.has(path);
+  if (handler === undefined && !isEvents && !isCommand) {
     send(problemAnswer('not_found', `there is no ${path}`));
     return;
   }
   if ((method !== 'get' && method !== 'head') || handler === undefined) {
-    const methods = [...(handler === undefined ? [] : ['GET', 'HEAD']), ...(isEvents ? ['POST'] : [])];
+    const methods = [
+      ...(handler === undefined ? [] : ['GET', 'HEAD']),
+      ...(isEvents || isCommand ? ['POST'] : []),
+    ];
     const allow = methods.join(', ');
     send(problemAnswer('method_not_allowed', `${path} takes ${allow}`, { allow }));
     return;

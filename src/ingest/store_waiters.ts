@@ -153,7 +153,7 @@ export class StoreWaiters {
   async #answerAll(waiters: readonly Waiter[]): Promise<void> {
     try {
       // A sink parks a refused record durably before it moves on, so this look-up cannot come too early.
-      const isAnyParked = (await this.#letters.deadLetterCount()) > 0;
+      const isAnyParked = (await this.#letters.deadLetterCount('all')) > 0;
       await Promise.all(waiters.map((waiter) => this.#answerStored(waiter, isAnyParked)));
     } catch (error) {
       if (!(error instanceof EssError)) throw error;

@@ -3,6 +3,7 @@
 // test/log/contract.ts is the suite that every driver passes.
 
 import type { EssError } from '../errors.ts';
+import type { LetterChange, LetterFilter, LetterState } from './letter_state.ts';
 
 /** Packed records (event/record.ts) of one partition, to be appended as one unit. */
 export interface AppendBatch {
@@ -54,6 +55,8 @@ export interface DeadLetter {
   readonly reason: string;
   /** The packed record. */
   readonly record: Buffer;
+  /** What a person did about it; absent while it is parked and nobody has touched it. */
+  readonly state?: LetterState;
 }
 
 /** What became of one batch: the offset of its first record, or why it has none. */
@@ -61,15 +64,18 @@ export type AppendResult = number | EssError;
 
 /** Reading the dead letters; every driver's handles have it. */
 export interface DeadLetterReader {
-  /** True if the record at this offset of the current epoch was parked. */
+  /** True if the record at this offset of the current epoch was parked, whatever was done about it since. */
   isParked(partition: number, offset: number): Promise<boolean>;
-  /** Up to `limit` letters in (partition, offset) order, after the given position. */
-  deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]>;
-  /** Number of letters in the current epoch. */
-  deadLetterCount(): Promise<number>;
+  /** Up to `limit` letters in (partition, offset) order, after the given position, that stand as asked; default all. */
+  deadLetters(limit: number, after?: LetterPlace, which?: LetterFilter): Promise<DeadLetter[]>;
+  /** Number of letters in the current epoch that stand as asked; default all. */
+  deadLetterCount(which?: LetterFilter): Promise<number>;
+}
+
+/** Where the record of a letter is in the log. */
+export interface LetterPlace {
+  readonly partition: number;
+  readonly offset: number;
 }
 
 export interface BrokerDescription {
@@ -148,8 +154,15 @@ export interface LogAppender extends DeadLetterReader {
    * Rejects with `log_unavailable`.
    */
   committed(partitions: readonly number[]): Promise<number[]>;
-  /** The letters that were parked last, the newest first. */
+  /** The letters that were parked last and about which nobody has done anything yet, the newest first. */
   latestDeadLetters(limit: number): Promise<DeadLetter[]>;
+  /** The letter of this position; null if there is none. */
+  deadLetter(place: LetterPlace): Promise<DeadLetter | null>;
+  /**
+   * Writes down what becomes of letters: durable when settled, in the place of what was written before. That a sink
+   * parks the same record again does not undo it. Rejects with `outcome_unknown` (it may be written or not).
+   */
+  setLetterStates(changes: readonly LetterChange[]): Promise<void>;
   /** Removes consumed batches past the retention bounds, never past a committed position; gives the bytes freed. */
   trim(): Promise<number>;
   close(): Promise<void>;

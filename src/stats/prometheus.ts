@@ -285,7 +285,7 @@ function addCluster(
     'Size of the disk where the data directory lies',
     dataDir?.totalBytes ?? null,
   );
-  gauge('dead_letters', 'Dead letters that are there now', deadLetters);
+  gauge('dead_letters', 'Dead letters that nobody has replayed or discarded', deadLetters);
 }
 
 function addCounters(scrape: Scrape, { counters }: MetricsInput): void {

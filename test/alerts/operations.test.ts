@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { marked } from 'marked';
+import { dlqHelpText } from '../../src/cli/dlq/options.ts';
 import { initHelpText } from '../../src/cli/init/options.ts';
 import { optionFlag, optionNames } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
@@ -84,6 +85,7 @@ describe('docs/operations.md', () => {
     const known = new Set([
       ...optionNames.map((name) => `--${optionFlag(name)}`),
       ...(initHelpText().match(/--[a-z-]+/g) ?? []),
+      ...(dlqHelpText().match(/--[a-z-]+/g) ?? []),
     ]);
     const spans: string[] = [];
     marked.walkTokens(tokens, (token) => {

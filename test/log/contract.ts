@@ -4,11 +4,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { EssError } from '../../src/errors.ts';
+import type { LetterState } from '../../src/log/letter_state.ts';
 import type {
   AppendBatch,
   AppendResult,
   AssignmentListener,
   DeadLetter,
+  DeadLetterReader,
   LogAppender,
   LogConsumer,
   LogPosition,
@@ -380,6 +382,54 @@ export function logContract(name: string, make: () => Promise<LogFixture>): void
         assert.deepEqual(await appender.latestDeadLetters(1), newestFirst.slice(0, 1));
         assert.deepEqual(await appender.latestDeadLetters(3), newestFirst.slice(0, 3));
         assert.deepEqual(await appender.latestDeadLetters(10), newestFirst);
+      }),
+    );
+
+    it(
+      'keeps what was done about a dead letter, whoever parks it again, and counts by it',
+      withLog(async (fixture) => {
+        const appender = await fixture.openAppender();
+        const { consumer } = await started(await fixture.openConsumer());
+        const letters = [letterOf(0, 1, 'one'), letterOf(0, 2, 'two'), letterOf(2, 3, 'three')];
+        const [one, two, three] = letters;
+        assert.ok(one !== undefined && two !== undefined && three !== undefined);
+        await consumer.park(letters);
+        const identity = { id: 'an id', source: 'ä', digest: 'f'.repeat(64) };
+        const replaying: LetterState = { type: 'replaying', timeMs: 1, partition: 2, from: 17, ...identity };
+        const replayed: LetterState = { type: 'replayed', timeMs: 2, partition: 2, offset: 18 };
+        const discarded: LetterState = { type: 'discarded', timeMs: 3, reason: 'by me: of no use' };
+        const counts = (reader: DeadLetterReader): Promise<number[]> =>
+          Promise.all(
+            (['parked', 'replayed', 'discarded', 'all'] as const).map((which) =>
+              reader.deadLetterCount(which),
+            ),
+          );
+        await appender.setLetterStates([{ partition: 0, offset: 1, state: replaying }]);
+        assert.deepEqual(await counts(appender), [3, 0, 0, 3]);
+        assert.deepEqual(await appender.deadLetter(one), { ...one, state: replaying });
+        await appender.setLetterStates([
+          { partition: 0, offset: 1, state: replayed },
+          { partition: 2, offset: 3, state: discarded },
+        ]);
+        // The sink had not come past it: it parks the same record once more.
+        await consumer.park([one]);
+        const late = await fixture.openAppender();
+        for (const reader of [appender, consumer, late]) {
+          await until(async () => (await reader.deadLetterCount('replayed')) === 1);
+          assert.deepEqual(await counts(reader), [1, 1, 1, 3]);
+          assert.deepEqual(await reader.deadLetters(9), [
+            { ...one, state: replayed },
+            two,
+            { ...three, state: discarded },
+          ]);
+          assert.deepEqual(await reader.deadLetters(9, undefined, 'parked'), [two]);
+          assert.deepEqual(await reader.deadLetters(9, two, 'discarded'), [{ ...three, state: discarded }]);
+          assert.deepEqual(await reader.deadLetters(9, one, 'replayed'), []);
+          assert.equal(await reader.isParked(0, 1), true);
+          assert.equal(await reader.isParked(2, 3), true);
+        }
+        assert.deepEqual(await late.latestDeadLetters(9), [two]);
+        assert.equal(await late.deadLetter({ partition: 1, offset: 1 }), null);
       }),
     );
 

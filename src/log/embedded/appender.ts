@@ -4,8 +4,9 @@
 import { EssError } from '../../errors.ts';
 import { RecordCursor, skipRecords } from '../../event/record.ts';
 import { faultPoint } from '../../faults.ts';
-import type { AppendBatch, DeadLetter, LogAppender, PartitionState } from '../log.ts';
-import { EmbeddedDeadLetters } from './dead_letters.ts';
+import type { LetterChange, LetterFilter } from '../letter_state.ts';
+import type { AppendBatch, DeadLetter, LetterPlace, LogAppender, PartitionState } from '../log.ts';
+import { EmbeddedDeadLetters, setLetterStates } from './dead_letters.ts';
 import type { EmbeddedLogOptions, LogEnvironment } from './environment.ts';
 import { batchKey, heldBytes, type StoredPartition, valueBytesMax } from './layout.ts';
 import { type TrimBounds, trimOnce } from './trim.ts';
@@ -68,15 +69,20 @@ export class EmbeddedAppender implements LogAppender {
     return this.#letters.isParked(partition, offset);
   }
 
-  deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
-    return this.#letters.deadLetters(limit, after);
+  deadLetters(limit: number, after?: LetterPlace, which?: LetterFilter): Promise<DeadLetter[]> {
+    return this.#letters.deadLetters(limit, after, which);
   }
 
-  deadLetterCount(): Promise<number> {
-    return this.#letters.deadLetterCount();
+  deadLetterCount(which?: LetterFilter): Promise<number> {
+    return this.#letters.deadLetterCount(which);
+  }
+
+  deadLetter(place: LetterPlace): Promise<DeadLetter | null> {
+    return this.#letters.deadLetter(place);
+  }
+
+  async setLetterStates(changes: readonly LetterChange[]): Promise<void> {
+    setLetterStates(this.#environment, changes);
   }
 
   latestDeadLetters(limit: number): Promise<DeadLetter[]> {

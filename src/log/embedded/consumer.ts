@@ -4,7 +4,15 @@
 import { EssError } from '../../errors.ts';
 import { skipRecords } from '../../event/record.ts';
 import { faultPoint } from '../../faults.ts';
-import type { AssignmentListener, DeadLetter, LogConsumer, PartitionState, RecordVisitor } from '../log.ts';
+import type { LetterFilter } from '../letter_state.ts';
+import type {
+  AssignmentListener,
+  DeadLetter,
+  LetterPlace,
+  LogConsumer,
+  PartitionState,
+  RecordVisitor,
+} from '../log.ts';
 import { EmbeddedDeadLetters, parkLetters } from './dead_letters.ts';
 import type { LogEnvironment } from './environment.ts';
 import { type BatchHead, batchesEnd, batchPrefix, positionKey, writePosition } from './layout.ts';
@@ -126,15 +134,12 @@ export class EmbeddedConsumer implements LogConsumer {
     return this.#letters.isParked(partition, offset);
   }
 
-  deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
-    return this.#letters.deadLetters(limit, after);
+  deadLetters(limit: number, after?: LetterPlace, which?: LetterFilter): Promise<DeadLetter[]> {
+    return this.#letters.deadLetters(limit, after, which);
   }
 
-  deadLetterCount(): Promise<number> {
-    return this.#letters.deadLetterCount();
+  deadLetterCount(which?: LetterFilter): Promise<number> {
+    return this.#letters.deadLetterCount(which);
   }
 
   async close(): Promise<void> {

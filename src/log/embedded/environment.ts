@@ -122,6 +122,7 @@ export class LogEnvironment {
   readonly batches: Binary;
   readonly positions: Binary;
   readonly letters: Binary;
+  readonly letterStates: Binary;
   readonly #root: RootDatabase;
   readonly #gate: GateKeeper;
   #isOpen = true;
@@ -142,6 +143,7 @@ export class LogEnvironment {
     this.batches = this.#open(databaseNames.batches);
     this.positions = this.#open(databaseNames.positions);
     this.letters = this.#open(databaseNames.letters);
+    this.letterStates = this.#open(databaseNames.states);
   }
 
   /**

@@ -1,7 +1,7 @@
 // The byte layout of the embedded log: what lies under which key in lmdb, and nothing about how it gets there.
 // Used by every thread that opens the log; this file is the only one that knows a byte position.
 //
-// One lmdb environment (data.mdb and lock.mdb in one directory) with four named databases:
+// One lmdb environment (data.mdb and lock.mdb in one directory) with five named databases:
 //
 //   meta       "log"               JSON {"format":1,"epoch":"<32 hex>","partitions":4}, written once
 //              "totals"            totals, below
@@ -9,6 +9,7 @@
 //   batches    batch key, below    exactly the packed records (event/record.ts), nothing around them
 //   positions  partition u16       offset f64, then the metadata as UTF-8; absent: offset 0, no metadata
 //   letters    letter key, below   letter, below
+//   states     letter key          what was done about the letter (log/letter_state.ts); absent: it is parked
 //
 //   batch key, all big-endian, so that lmdb's order of bytes is the order of (partition, offset):
 //    0           2             10        14        18             26       27
@@ -28,7 +29,7 @@
 //
 //   letter key:  epoch (16 bytes), partition u16 big-endian, offset u64 big-endian
 //   letter:      time f64, code bytes u16, reason bytes u32 (little-endian), code, reason, packed record
-//   The number of letters is under "letters" in meta, f64.
+//   The number of letters is under "letters" in meta, f64; of those replayed under "replayed", discarded under "discarded".
 
 import { EssError } from '../../errors.ts';
 import type { DeadLetter, LogPosition } from '../log.ts';
@@ -41,12 +42,15 @@ export const databaseNames = {
   batches: 'batches',
   positions: 'positions',
   letters: 'letters',
+  states: 'states',
 } as const;
 
 export const metaKeys = {
   log: Buffer.from('log'),
   totals: Buffer.from('totals'),
   letters: Buffer.from('letters'),
+  replayed: Buffer.from('replayed'),
+  discarded: Buffer.from('discarded'),
 } as const;
 
 /**
@@ -265,15 +269,22 @@ export function writeLetter(letter: DeadLetter): Buffer {
   return value;
 }
 
+/** Where the letter of a key is. */
+export function letterPlace(keyBytes: Uint8Array): { readonly partition: number; readonly offset: number } {
+  const key = asBuffer(keyBytes);
+  return {
+    partition: key.readUInt16BE(letterKeyAt.partition),
+    offset: readU64(key, letterKeyAt.offset),
+  };
+}
+
 /** The letter's parts are copies: `value` may be reused afterwards. */
 export function readLetter(keyBytes: Uint8Array, value: Uint8Array): DeadLetter {
-  const key = asBuffer(keyBytes);
   const buffer = asBuffer(value);
   const codeEnd = letterAt.code + buffer.readUInt16LE(letterAt.codeBytes);
   const reasonEnd = codeEnd + buffer.readUInt32LE(letterAt.reasonBytes);
   return {
-    partition: key.readUInt16BE(letterKeyAt.partition),
-    offset: readU64(key, letterKeyAt.offset),
+    ...letterPlace(keyBytes),
     timeMs: buffer.readDoubleLE(letterAt.timeMs),
     code: buffer.toString('utf8', letterAt.code, codeEnd),
     reason: buffer.toString('utf8', codeEnd, reasonEnd),

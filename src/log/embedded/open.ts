@@ -76,8 +76,8 @@ export async function openEmbeddedReader(options: EmbeddedLogOptions): Promise<E
     partitions: environment.identity.partitions,
     states: async () => environment.states(),
     isParked: (partition, offset) => letters.isParked(partition, offset),
-    deadLetters: (limit, after) => letters.deadLetters(limit, after),
-    deadLetterCount: () => letters.deadLetterCount(),
+    deadLetters: (limit, after, which) => letters.deadLetters(limit, after, which),
+    deadLetterCount: (which) => letters.deadLetterCount(which),
     close: () => environment.close(),
   };
 }

@@ -6,7 +6,15 @@
 
 import { performance } from 'node:perf_hooks';
 import { EssError } from '../../errors.ts';
-import type { AppendBatch, AppendResult, DeadLetter, LogAppender, PartitionState } from '../log.ts';
+import type { LetterChange, LetterFilter } from '../letter_state.ts';
+import type {
+  AppendBatch,
+  AppendResult,
+  DeadLetter,
+  LetterPlace,
+  LogAppender,
+  PartitionState,
+} from '../log.ts';
 import { askBounds, byLeader } from './bounds.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaDeadLetters } from './dead_letters.ts';
@@ -192,15 +200,20 @@ class KafkaAppender implements LogAppender {
     return this.#letters.isParked(partition, offset);
   }
 
-  deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
-    return this.#letters.deadLetters(limit, after);
+  deadLetters(limit: number, after?: LetterPlace, which?: LetterFilter): Promise<DeadLetter[]> {
+    return this.#letters.deadLetters(limit, after, which);
   }
 
-  deadLetterCount(): Promise<number> {
-    return this.#letters.deadLetterCount();
+  deadLetterCount(which?: LetterFilter): Promise<number> {
+    return this.#letters.deadLetterCount(which);
+  }
+
+  deadLetter(place: LetterPlace): Promise<DeadLetter | null> {
+    return this.#letters.deadLetter(place);
+  }
+
+  setLetterStates(changes: readonly LetterChange[]): Promise<void> {
+    return this.#letters.setStates(changes);
   }
 
   latestDeadLetters(limit: number): Promise<DeadLetter[]> {

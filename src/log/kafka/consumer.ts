@@ -5,7 +5,15 @@
 import { hostname } from 'node:os';
 import { EssError } from '../../errors.ts';
 import { faultPoint } from '../../faults.ts';
-import type { AssignmentListener, DeadLetter, LogConsumer, PartitionState, RecordVisitor } from '../log.ts';
+import type { LetterFilter } from '../letter_state.ts';
+import type {
+  AssignmentListener,
+  DeadLetter,
+  LetterPlace,
+  LogConsumer,
+  PartitionState,
+  RecordVisitor,
+} from '../log.ts';
 import type { Bounds } from './bounds.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaCoordinator } from './coordinator.ts';
@@ -192,15 +200,12 @@ class KafkaConsumer implements LogConsumer {
     return this.#letters.isParked(partition, offset);
   }
 
-  deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
-    return this.#letters.deadLetters(limit, after);
+  deadLetters(limit: number, after?: LetterPlace, which?: LetterFilter): Promise<DeadLetter[]> {
+    return this.#letters.deadLetters(limit, after, which);
   }
 
-  deadLetterCount(): Promise<number> {
-    return this.#letters.deadLetterCount();
+  deadLetterCount(which?: LetterFilter): Promise<number> {
+    return this.#letters.deadLetterCount(which);
   }
 
   async close(): Promise<void> {

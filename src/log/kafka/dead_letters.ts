@@ -1,5 +1,5 @@
 // Dead letters on Kafka: a compacted topic of one partition, whose records are keyed epoch:partition:offset. Runs on
-// the threads of producers (reading) and sinks (reading and parking). What is in memory is where each letter of the
+// the main thread (states), the threads of producers (reading) and sinks (reading and parking). What is in memory is where each letter of the
 // current epoch lies; the letters themselves are fetched when somebody asks for them.
 //
 //    key      the position: 32 hex digits, ':', partition, ':', offset
@@ -8,17 +8,29 @@
 //             key     the event's key, absent if that is its id
 //             code, reason, topic    UTF-8
 //             time    when it was parked, epoch ms in decimal
+//
+//    key      the same, ':state'
+//    value    what was done about the letter, JSON (log/letter_state.ts). A key of its own: a sink that parks the same
+//             record again replaces the letter, and must not undo this.
 
 import { performance } from 'node:perf_hooks';
 import { EssError } from '../../errors.ts';
-import { RecordCursor, recordHeaderBytes } from '../../event/record.ts';
-import type { DeadLetter, DeadLetterReader } from '../log.ts';
+import { RecordCursor } from '../../event/record.ts';
+import {
+  decodeLetterState,
+  encodeLetterState,
+  type LetterChange,
+  type LetterFilter,
+  type LetterState,
+} from '../letter_state.ts';
+import type { DeadLetter, DeadLetterReader, LetterPlace } from '../log.ts';
 import { KafkaClient } from './client.ts';
 import { KafkaError, refusal } from './kafka_error.ts';
+import { type LetterEntry, LetterIndex } from './letter_index.ts';
+import { letterOf } from './letter_record.ts';
 import type { KafkaTarget } from './target.ts';
 import type { PartitionView } from './topic_view.ts';
 import { encodePlainBatch, type PlainRecord } from './wire/batch_encoder.ts';
-import type { BatchRecords } from './wire/batch_records.ts';
 import { visitBatches } from './wire/batch_visitor.ts';
 import { kafkaError, kafkaErrors } from './wire/errors.ts';
 import { essHeader } from './wire/ess_header.ts';
@@ -26,10 +38,7 @@ import { type FetchedPartition, fetchCall } from './wire/fetch.ts';
 import { listOffsetsCall } from './wire/list_offsets.ts';
 import { metadataCall } from './wire/metadata.ts';
 import { produceCall, produceOutcome } from './wire/produce.ts';
-import { VarintReader } from './wire/varint.ts';
 
-/** Letters whose place is kept, the newest ones: about 10 MB. Of older ones only the number is known. */
-export const indexedLettersMax = 100_000;
 /** Answers for the index: a topic with many letters is read in pieces of this size, bytes. */
 const indexFetchBytes = 4 * 1024 * 1024;
 /** Answers for letters themselves; a larger letter still comes whole. Bytes. */
@@ -55,14 +64,6 @@ const witnessSilenceMs = 5_000;
 const viewAgeMaxMs = 5_000;
 
 const partition = 0;
-const keyPattern = /^([0-9a-f]{32}):(\d{1,10}):(\d{1,16})$/;
-
-/** Where a letter's event is in the event topic, and its letter in this one. */
-interface Entry {
-  readonly partition: number;
-  readonly offset: number;
-  readonly letterOffset: number;
-}
 
 /** The broker that leads the topic, in the epoch in which it does, and the other brokers that have a copy. */
 type Leadership = Pick<PartitionView, 'leader' | 'leaderEpoch' | 'replicas'>;
@@ -73,12 +74,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
   readonly #topic: string;
   readonly #eventTopic: string;
   readonly #epoch: string;
-  /** By key without the epoch, in the order of the letters' offsets: the oldest is the first. */
-  readonly #index = new Map<string, Entry>();
-  /** Letters of this epoch, those that the index has let go included. */
-  #count = 0;
-  /** The index in (partition, offset) order; null after a change. */
-  #sorted: Entry[] | null = null;
+  readonly #index: LetterIndex;
   /** The index is complete below this offset. */
   #next = 0;
   #topicId = '';
@@ -95,40 +91,63 @@ export class KafkaDeadLetters implements DeadLetterReader {
     this.#topic = target.deadLetterTopic;
     this.#eventTopic = target.topic;
     this.#epoch = epoch;
+    this.#index = new LetterIndex(epoch);
   }
 
   async isParked(eventPartition: number, offset: number): Promise<boolean> {
     await this.#catchUp();
-    return this.#index.has(`${eventPartition}:${offset}`);
+    return this.#index.find(eventPartition, offset) !== null;
   }
 
-  async deadLetterCount(): Promise<number> {
+  async deadLetterCount(which: LetterFilter = 'all'): Promise<number> {
     await this.#catchUp();
-    return this.#count;
+    return this.#index.count(which);
   }
 
-  async deadLetters(
-    limit: number,
-    after?: { readonly partition: number; readonly offset: number },
-  ): Promise<DeadLetter[]> {
+  async deadLetters(limit: number, after?: LetterPlace, which: LetterFilter = 'all'): Promise<DeadLetter[]> {
     await this.#catchUp();
-    this.#sorted ??= [...this.#index.values()].sort(
-      (a, b) => a.partition - b.partition || a.offset - b.offset,
-    );
-    const sorted = this.#sorted;
-    const first = after === undefined ? 0 : firstAfter(sorted, after.partition, after.offset);
-    const wanted = sorted.slice(first, first + limit);
-    const found = await this.#read(wanted);
-    // One that was replaced or removed meanwhile is where the next call looks for it.
-    return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+    const entries = this.#index.after(after ?? { partition: 0, offset: -1 });
+    const letters: DeadLetter[] = [];
+    let next = 0;
+    // One that was replaced or removed meanwhile is left out: whoever gets fewer than asked for takes it for the end.
+    while (letters.length < limit && next < entries.length) {
+      const wanted: LetterEntry[] = [];
+      for (; next < entries.length && letters.length + wanted.length < limit; next += 1) {
+        const entry = entries[next];
+        if (entry !== undefined && (which === 'all' || entry.standing === which)) wanted.push(entry);
+      }
+      const found = await this.#read(wanted);
+      letters.push(...wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []));
+    }
+    return letters;
   }
 
-  /** Those that were parked last, the newest first. */
+  /** Those that were parked last and are still, the newest first. */
   async latest(limit: number): Promise<DeadLetter[]> {
     await this.#catchUp();
-    const wanted = [...this.#index.values()].slice(-limit).reverse();
+    const wanted = this.#index.latestParked(limit);
     const found = await this.#read(wanted);
     return wanted.flatMap((entry) => found.get(entry.letterOffset) ?? []);
+  }
+
+  async deadLetter({ partition: eventPartition, offset }: LetterPlace): Promise<DeadLetter | null> {
+    await this.#catchUp();
+    const entry = this.#index.find(eventPartition, offset);
+    if (entry === null) return null;
+    return (await this.#read([entry])).get(entry.letterOffset) ?? null;
+  }
+
+  /** Settles when all in-sync replicas have them. Rejects with EssError after half a minute. */
+  async setStates(changes: readonly LetterChange[]): Promise<void> {
+    if (changes.length === 0) return;
+    await this.#produce(
+      changes.map(({ partition: eventPartition, offset, state }) => ({
+        key: Buffer.from(`${this.#epoch}:${eventPartition}:${offset}:state`),
+        value: encodeLetterState(state),
+        timestampMs: Math.floor(state.timeMs),
+        headers: [{ name: 'topic', value: Buffer.from(this.#eventTopic) }],
+      })),
+    );
   }
 
   /** Settles when all in-sync replicas have the letters. Rejects with EssError after half a minute. */
@@ -197,8 +216,6 @@ export class KafkaDeadLetters implements DeadLetterReader {
 
   #reset(next: number): void {
     this.#index.clear();
-    this.#sorted = null;
-    this.#count = 0;
     this.#next = next;
   }
 
@@ -241,7 +258,7 @@ export class KafkaDeadLetters implements DeadLetterReader {
       visitBatches(answer.records, {
         records: (batch, records) => {
           if (!batch.isControl && !batch.isTransactional)
-            while (records.next()) if (records.offset >= from) this.#take(records);
+            while (records.next()) if (records.offset >= from) this.#index.take(records);
           this.#next = batch.lastOffset + 1;
         },
         defect: (batch) => {
@@ -301,35 +318,16 @@ export class KafkaDeadLetters implements DeadLetterReader {
     }
   }
 
-  /** Takes one record into the index. */
-  #take(records: BatchRecords): void {
-    const { buffer, keyStart, keyEnd, valueStart, offset: letterOffset } = records;
-    if (keyStart < 0) return;
-    const parts = keyPattern.exec(buffer.toString('latin1', keyStart, keyEnd));
-    if (parts === null || parts[1] !== this.#epoch) return;
-    const eventPartition = Number(parts[2]);
-    const offset = Number(parts[3]);
-    const key = `${eventPartition}:${offset}`;
-    this.#sorted = null;
-    const wasThere = this.#index.delete(key);
-    if (valueStart < 0) {
-      if (wasThere) this.#count -= 1;
-      return;
-    }
-    if (!wasThere) this.#count += 1;
-    this.#index.set(key, { partition: eventPartition, offset, letterOffset });
-    if (this.#index.size <= indexedLettersMax) return;
-    for (const oldest of this.#index.keys()) {
-      this.#index.delete(oldest);
-      break;
-    }
-  }
-
   /** Fetches these letters, by their offsets in this topic. Those that are not there any more are left out. */
-  async #read(entries: readonly Entry[]): Promise<Map<number, DeadLetter>> {
+  async #read(entries: readonly LetterEntry[]): Promise<Map<number, DeadLetter>> {
     const found = new Map<number, DeadLetter>();
+    const states = new Map<number, LetterState>();
     const wanted = new Map(entries.map((entry) => [entry.letterOffset, entry]));
-    const byOffset = [...wanted.keys()].sort((a, b) => a - b);
+    // As they are now: the entries change when the index goes on.
+    const stateOffsets = new Map<number, number>();
+    for (const { letterOffset, stateOffset } of entries)
+      if (stateOffset >= 0) stateOffsets.set(stateOffset, letterOffset);
+    const byOffset = [...wanted.keys(), ...stateOffsets.keys()].sort((a, b) => a - b);
     let seenBelow = 0;
     for (const from of byOffset) {
       if (from < seenBelow) continue;
@@ -340,6 +338,10 @@ export class KafkaDeadLetters implements DeadLetterReader {
         visitBatches(answer.records, {
           records: (batch, records) => {
             while (records.next()) {
+              if (stateOffsets.has(records.offset)) {
+                const value = records.buffer.subarray(records.valueStart, records.valueEnd);
+                states.set(records.offset, decodeLetterState(value));
+              }
               const entry = wanted.get(records.offset);
               const letter = entry === undefined ? null : letterOf(records, entry);
               if (letter !== null) found.set(records.offset, letter);
@@ -351,6 +353,13 @@ export class KafkaDeadLetters implements DeadLetterReader {
           },
         });
       });
+    }
+    for (const [stateOffset, letterOffset] of stateOffsets) {
+      const letter = found.get(letterOffset);
+      const state = states.get(stateOffset);
+      // Its state has been replaced meanwhile: to show it as parked would be wrong, and the next call finds it.
+      if (letter !== undefined && state === undefined) found.delete(letterOffset);
+      else if (letter !== undefined && state !== undefined) found.set(letterOffset, { ...letter, state });
     }
     return found;
   }
@@ -407,73 +416,4 @@ function patienceMs({ kind, protocolCode }: KafkaError): number {
     return refusedTimeoutMs;
   const isRefused = protocolCode !== undefined && kafkaError(protocolCode).produce === 'refused';
   return isRefused ? 0 : callTimeoutMs;
-}
-
-/** Index of the first entry after this position. */
-function firstAfter(sorted: readonly Entry[], eventPartition: number, offset: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const entry = sorted[middle];
-    const isAfter =
-      entry !== undefined &&
-      (entry.partition > eventPartition || (entry.partition === eventPartition && entry.offset > offset));
-    if (isAfter) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
-/** The letter in the current record; null if ESS did not write it. */
-function letterOf(records: BatchRecords, { partition: eventPartition, offset }: Entry): DeadLetter | null {
-  const { buffer, valueStart, valueEnd, essStart, essEnd } = records;
-  if (valueStart < 0 || essStart < 0 || essEnd - essStart < essHeader.versionBytes + recordHeaderBytes)
-    return null;
-  if (buffer[essStart] !== essHeader.version) return null;
-  const headers = headersAfter(buffer, valueEnd);
-  const record = Buffer.concat([
-    buffer.subarray(essStart + essHeader.versionBytes, essEnd),
-    headers.get('key') ?? Buffer.alloc(0),
-    buffer.subarray(valueStart, valueEnd),
-  ]);
-  if (!isOneRecord(record)) return null;
-  const text = (name: string) => headers.get(name)?.toString() ?? '';
-  return {
-    partition: eventPartition,
-    offset,
-    timeMs: Number(text('time')) || records.timestampMs,
-    code: text('code'),
-    reason: text('reason'),
-    record,
-  };
-}
-
-/** The headers of a record, which begin where its value ends. The record was checked as a whole before. */
-function headersAfter(buffer: Buffer, position: number): Map<string, Buffer> {
-  const headers = new Map<string, Buffer>();
-  const varints = new VarintReader();
-  varints.open(buffer, position, buffer.length);
-  const part = (): Buffer => {
-    const bytes = Math.max(varints.int(), 0);
-    const start = varints.position;
-    varints.position += bytes;
-    return buffer.subarray(start, start + bytes);
-  };
-  for (let left = varints.int(); left > 0; left -= 1) {
-    const name = part().toString();
-    headers.set(name, part());
-  }
-  return headers;
-}
-
-function isOneRecord(bytes: Buffer): boolean {
-  const cursor = new RecordCursor();
-  cursor.open(bytes);
-  try {
-    return cursor.next() && cursor.end === bytes.length;
-  } catch (error) {
-    if (error instanceof EssError) return false;
-    throw error;
-  }
 }
