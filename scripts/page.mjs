@@ -1,12 +1,14 @@
-// Builds the page into FOLDER/page: the browser's program and style with hashes in their names, the page itself, and
-// docs/operations.md as a page of its own. Called by build.mjs; everything is put into the program's folder, since the
+// Builds the page into FOLDER/page: the browser's program and style with hashes in their names, the page itself,
+// docs/operations.md as a page of its own, and docs/openapi.yaml as JSON. Called by build.mjs; everything is put into the program's folder, since the
 // service sends nobody anywhere else.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
 import { Marked } from 'marked';
+import { parse } from 'yaml';
 
 const operationsFile = 'docs/operations.md';
+const openapiFile = 'docs/openapi.yaml';
 
 /** Runs in current browsers, and in those of the last years. */
 const target = ['chrome109', 'firefox115', 'safari16'];
@@ -43,6 +45,11 @@ export async function buildPage(outdir) {
       .replace('%TEXT%', () => text);
   writeFileSync(join(folder, 'index.html'), fill('src/page/index.html'));
   writeFileSync(join(folder, 'operations.html'), fill('src/page/operations.html', await operations()));
+  if (existsSync(openapiFile))
+    writeFileSync(
+      join(folder, 'openapi.json'),
+      JSON.stringify(parse(readFileSync(openapiFile, 'utf8'), { merge: true })),
+    );
 }
 
 /** The text of docs/operations.md, its headings with the anchors that GitHub gives them. */

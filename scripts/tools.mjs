@@ -1,8 +1,9 @@
 // Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) and Chromium
 // (tests of the page) are installed where we are root; prometheus and promtool (for /metrics and the alerts) are only
 // unpacked into .cache/tools, since installing their package would start a Prometheus. Kafka itself comes by
-// scripts/kafka.mjs. What only benches need is got when it is named: k6 and Benthos are built by Go, which must be there;
-// peers-python is a virtual environment with bench/peers/requirements.txt.
+// scripts/kafka.mjs. k6 (load tests) is built by Go, in a minute or two, where Go is there. What
+// only benches need is got when it is named: Benthos, built by Go too, and peers-python, a virtual environment with
+// bench/peers/requirements.txt.
 //   node scripts/tools.mjs [--optional] [NAME...]
 // Exit code 0: all (or the named ones) are there. 1: something is missing and could not be had, which is then named;
 // with --optional it is only said.
@@ -105,8 +106,9 @@ const tools = {
     advice: 'it needs Go (bench/peers/benthos/go.mod says which) and a module proxy',
   },
   k6: {
-    get: () => build('k6', () => ['install', 'go.k6.io/k6@latest']),
-    isOnDemand: true,
+    get: () => build('k6', () => ['install', 'go.k6.io/k6@v1.8.1']),
+    // Without Go there is nothing to try: `npm test` then skips its tests and says so.
+    isOnDemand: !isThere('go'),
     advice: 'it needs Go and a module proxy, or the package of its makers',
   },
 };

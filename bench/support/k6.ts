@@ -36,8 +36,8 @@ export interface K6Result {
   readonly generator_core_share: number;
 }
 
-/** scripts/tools.mjs puts it there; one that is installed serves as well. */
-const path = `${resolve('.cache/tools/usr/bin')}:${process.env['PATH'] ?? ''}`;
+/** The PATH that finds it: scripts/tools.mjs puts it there; one that is installed serves as well. */
+export const k6Path = `${resolve('.cache/tools/usr/bin')}:${process.env['PATH'] ?? ''}`;
 const script = resolve('k6/load.js');
 /** How often its CPU time is looked at: the last look counts, since a process that ended has none. */
 const lookEveryMs = 100;
@@ -46,7 +46,7 @@ const lookEveryMs = 100;
 export function k6Version(): string | null {
   const { stdout, status } = spawnSync('k6', ['--version'], {
     encoding: 'utf8',
-    env: { ...process.env, PATH: path },
+    env: { ...process.env, PATH: k6Path },
   });
   return status === 0 ? (/v[\d.]+/.exec(stdout)?.[0] ?? '') : null;
 }
@@ -63,7 +63,7 @@ interface Summary {
 /** Rejects with what k6 says if it cannot run. */
 export async function runK6({ url, vus, rampSeconds, run, folder }: K6Options): Promise<K6Result> {
   const file = join(folder, `k6-${run}.json`);
-  const settings = { URL: url, VUS: vus, RAMP_SECONDS: rampSeconds, RUN: run };
+  const settings = { URL: url, VUS: vus, RAMP_SECONDS: rampSeconds, RUN: run, REPORT: 0 };
   const argv = [
     ...['run', '--quiet', '--no-usage-report', '--no-color', '--summary-export', file],
     ...Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`]),
@@ -71,7 +71,7 @@ export async function runK6({ url, vus, rampSeconds, run, folder }: K6Options): 
   ];
   const child = spawn('k6', argv, {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, PATH: path },
+    env: { ...process.env, PATH: k6Path },
   });
   const startedMs = performance.now();
   let share = 0;

@@ -11,10 +11,16 @@ const types: Readonly<Record<string, string>> = {
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
+  '.json': 'application/json',
 };
 
 /** Paths of files whose names are not their paths. */
-const pagePaths: Readonly<Record<string, string>> = { 'index.html': '/', 'operations.html': '/operations' };
+const pagePaths: Readonly<Record<string, string>> = {
+  'index.html': '/',
+  'operations.html': '/operations',
+  // The HTTP interface for programs that read OpenAPI.
+  'openapi.json': '/openapi.json',
+};
 
 /** Nothing from elsewhere, nothing inline, and no other page may frame it. */
 const securityHeaders = {

@@ -27,13 +27,10 @@ export interface SavedResult {
 /** What a bench needs beside the build. */
 export type Need = 'wrk' | 'kafka' | 'k6';
 
-const needs: Readonly<
-  Record<Need, { readonly isThere: () => boolean; readonly hint: string; readonly isOnDemand?: true }>
-> = {
+const needs: Readonly<Record<Need, { readonly isThere: () => boolean; readonly hint: string }>> = {
   wrk: { isThere: () => spawnSync('wrk', ['-v']).error === undefined, hint: 'node scripts/tools.mjs' },
   kafka: { isThere: () => kafkaAvailable(), hint: 'node scripts/kafka.mjs' },
-  // Takes minutes to build, so that nobody gets it by running the tests.
-  k6: { isThere: () => k6Version() !== null, hint: 'node scripts/tools.mjs k6', isOnDemand: true },
+  k6: { isThere: () => k6Version() !== null, hint: 'node scripts/tools.mjs k6, which needs Go' },
 };
 
 /** Why a bench cannot run here, or false. Said loudly, since a skipped test is easily taken for one that passed. */
@@ -45,8 +42,7 @@ export function skipReason(...needed: readonly Need[]): string | false {
     ...unbuilt.map((entry) => `${entry}.js`),
     ...lacking.map((need) => `${need} (${needs[need].hint})`),
   ];
-  const isExcused = unbuilt.length === 0 && lacking.every((need) => needs[need].isOnDemand === true);
-  if (missing.length === 0 || (mustRun && !isExcused)) return false;
+  if (missing.length === 0 || mustRun) return false;
   const reason = `NOT RUN: missing ${missing.join(', ')}`;
   console.error(reason);
   return reason;
