@@ -3,20 +3,24 @@
 import { suggestion } from '../config/load.ts';
 
 export type Command =
-  | { readonly type: 'serve' | 'init' | 'send'; readonly argv: readonly string[] }
+  | { readonly type: 'serve' | 'init' | 'doctor' | 'send'; readonly argv: readonly string[] }
   | { readonly type: 'help' | 'version' }
   | { readonly type: 'unknown'; readonly message: string };
 
-const names = ['serve', 'init', 'send', 'help'] as const;
+const names = ['serve', 'init', 'doctor', 'send', 'help'] as const;
+
+/** Those that have a help text of their own. */
+const helped = ['init', 'doctor', 'send'] as const;
 
 /** The command for the arguments after `node` and the script. Without a name it is `serve`. */
 export function commandOf(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
-  // These two have a help text of their own.
-  if (first === 'send' || first === 'init') return { type: first, argv: rest };
+  const own = helped.find((name) => name === first);
+  if (own !== undefined) return { type: own, argv: rest };
   if (first === 'help') {
     const [about] = rest;
-    return about === 'send' || about === 'init' ? { type: about, argv: ['--help'] } : { type: 'help' };
+    const named = helped.find((name) => name === about);
+    return named === undefined ? { type: 'help' } : { type: named, argv: ['--help'] };
   }
   const isServe = first === undefined || first === 'serve' || first.startsWith('-');
   if (!isServe) {
