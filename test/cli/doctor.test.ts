@@ -1,5 +1,5 @@
 // `ess doctor` without Kafka: its command line, the machine, ClickHouse nodes with faults made for real, and by injection
-// what cannot be broken here (clocks, full disks, slow disks, versions, a failed log directory). Kafka: doctor_kafka.test.ts.
+// what cannot be broken here (clocks, disks that are full, slow or uneven, versions). Kafka: doctor_kafka.test.ts.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ import { commandOf } from '../../src/cli/command.ts';
 import { checkIds, checksTable } from '../../src/cli/doctor/checks.ts';
 import { settingsLine, stateLines, versionLine } from '../../src/cli/doctor/clickhouse.ts';
 import { skewOf as clockSkewOf } from '../../src/cli/doctor/clock.ts';
-import { failedDirLines } from '../../src/cli/doctor/kafka_cluster.ts';
+import { failedDirLines, unevenLine } from '../../src/cli/doctor/kafka_cluster.ts';
 import { skewOf } from '../../src/cli/doctor/kafka_topics.ts';
 import { Deadline } from '../../src/cli/doctor/patient.ts';
 import { ok } from '../../src/cli/doctor/report.ts';
@@ -105,7 +105,7 @@ test('an embedded deployment is well once it is made, and nothing is left behind
   const dataDir = join(folder, 'made');
   openDataDir(dataDir);
   const report = await examine(['--data-dir', dataDir, '--sinks', '1'], {
-    machine: { checkPlatform: async () => {}, fsyncTimes: () => [1, 2, 3] },
+    machine: { checkPlatform: async () => {}, fsyncTimes: async () => [1, 2, 3] },
   });
   assert.deepEqual(faults(report), []);
   const measured = await examine(['--data-dir', dataDir]);
@@ -160,7 +160,7 @@ test('by injection: a native module that does not load, a disk that is full or s
     [80, 'warning'],
     [3000, 'error'],
   ] as const) {
-    const machine = { checkPlatform, fsyncTimes: () => [ms, ms, 1] };
+    const machine = { checkPlatform, fsyncTimes: async () => [ms, ms, 1] };
     assertHas(await examine(argv, { machine }), 'fsync_latency', verdict, 'SSD');
   }
 });
@@ -178,6 +178,10 @@ test('by injection: log directories that failed, brokers with most of the bytes 
   assert.equal(failed?.verdict, 'error');
   assert.ok(failed?.found.includes('/b') && failed.found.includes('2 replicas'));
   assert.equal(failedDirLines('broker 1', [dir], 1)[0]?.verdict, 'error');
+  const disk = (usableBytes: number) => ({ ...dir, totalBytes: 100, usableBytes });
+  assert.equal(unevenLine('broker 1', [disk(50), disk(60)]), null);
+  assert.equal(unevenLine('broker 1', [disk(50)]), null);
+  assert.equal(unevenLine('broker 1', [disk(30), disk(90)])?.verdict, 'warning');
   const load = { leaders: 4, copies: 12, bytes: 8 * 1024 ** 3 };
   const loads = [0, 1, 2].map((nodeId) => ({ ...load, nodeId }));
   assert.deepEqual(skewOf(loads), []);
@@ -258,7 +262,7 @@ async function execute(node: ClickHouseNode, database: string, ...statements: st
   await store.close();
 }
 
-const machine = { checkPlatform: async () => {}, fsyncTimes: () => [1] };
+const machine = { checkPlatform: async () => {}, fsyncTimes: async () => [1] };
 
 test('nodes that ess init made have no error and no warning', async () => {
   for (const node of [plain, pair]) {

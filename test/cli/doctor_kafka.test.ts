@@ -2,7 +2,8 @@
 // fault is made for real, one after the other. What cannot be broken here for real is in doctor.test.ts.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -291,4 +292,23 @@ test('a broker as Kafka comes by default', { ...needsKafka(), timeout: 15 * minu
   assertHas(await examine(alone), 'topic_min_isr', 'warning', '1 of 1 replica');
   await cluster.setConfig(topic, { 'max.message.bytes': '16777216' });
   await untilHas(alone, [['kafka_request_size', 'error', 'socket.request.max.bytes']]);
+
+  // A second disk, which then fails: its directory is gone when the broker next writes a checkpoint there.
+  const node = cluster.node(0);
+  await node.stop();
+  const second = join(cluster.folder, 'second');
+  mkdirSync(second);
+  const identity = readFileSync(join(node.folder, 'meta.properties'), 'utf8');
+  const own = `directory.id=${randomBytes(16).toString('base64url')}`;
+  writeFileSync(join(second, 'meta.properties'), identity.replace(/^directory\.id=.*$/m, own));
+  appendFileSync(
+    join(cluster.folder, 'node0.properties'),
+    `log.dirs=${node.folder},${second}\nreplica.high.watermark.checkpoint.interval.ms=500\n`,
+  );
+  await node.restart();
+  await cluster.createTopic({ topic: 'spread', partitions: 6 });
+  const spread = [...alone, '--kafka-topic', 'spread'];
+  assertHas(await examine(spread), 'kafka_log_dirs', 'ok', 'none of 2');
+  rmSync(second, { recursive: true });
+  await untilHas(spread, [['kafka_log_dirs', 'error', second]]);
 });

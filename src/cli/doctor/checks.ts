@@ -73,8 +73,9 @@ const infos = {
   },
   kafka_disk: {
     group: 'kafka',
-    looksAt: "free space of the brokers' log directories (Kafka 3.3 or later tells it)",
-    why: 'a broker stops for good when its disk is full',
+    looksAt:
+      "free space of the brokers' log directories, and how evenly it is used (Kafka 3.3 or later tells it)",
+    why: 'a broker stops for good when its disk is full, and puts no more on an empty one than on a full one',
   },
   kafka_defaults: {
     group: 'kafka',

@@ -15,6 +15,8 @@ import { spaceLine } from './space.ts';
 
 /** A controller that has not heard of the latest for so long is no help when the leader goes, ms. */
 const voterBehindMs = 10_000;
+/** Beyond this difference one disk of a broker will be full long before another. Share of a disk. */
+const unevenShareMax = 0.4;
 /** Room that a request has beside its batches, bytes. */
 const requestOverheadBytes = 64 * 1024;
 
@@ -159,6 +161,8 @@ async function diskLines(facts: KafkaFacts): Promise<Line[]> {
     }
     const lost = offline.get(nodeId)?.length ?? 0;
     failed.push(...failedDirLines(subject, asked.answer.dirs, lost));
+    const uneven = unevenLine(subject, asked.answer.dirs);
+    if (uneven !== null) disks.push(uneven);
     for (const { path, totalBytes, usableBytes, errorCode } of asked.answer.dirs) {
       if (errorCode !== 0) continue;
       const where = `${subject}, ${path}`;
@@ -171,6 +175,18 @@ async function diskLines(facts: KafkaFacts): Promise<Line[]> {
   const known = new Set(brokers.map(({ nodeId }) => nodeId));
   if (failed.length === 0) failed.push(unknown('kafka_log_dirs', '', `none of ${known.size} brokers tells`));
   return [...failed, ...disks];
+}
+
+/** Where the disks of one broker are filled very differently: Kafka counts partitions, not bytes. Null where not. */
+export function unevenLine(subject: string, dirs: readonly LogDir[]): Line | null {
+  const shares = dirs
+    .filter(({ errorCode, totalBytes }) => errorCode === 0 && totalBytes > 0)
+    .map(({ totalBytes, usableBytes }) => 1 - usableBytes / totalBytes);
+  if (Math.max(...shares) - Math.min(...shares) <= unevenShareMax || shares.length < 2) return null;
+  const text = `its disks are ${listed(shares.map((share) => `${Math.round(share * 100)} %`))} full`;
+  const mend =
+    'kafka-reassign-partitions.sh --execute, with log_dirs in the plan: it moves copies from one disk to another';
+  return warning('kafka_disk', subject, text, mend);
 }
 
 /** Of one broker; `lost`: copies of our partitions that the cluster calls offline there. */

@@ -1,18 +1,8 @@
 // What `ess doctor` looks at where it runs itself: Node.js, limits of the process, and the data directory, if the log or
 // the store is embedded. Runs on the main thread of a process of its own, which is to be the machine of the service.
 
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  fdatasyncSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, open, readFile, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Config } from '../../config/options.ts';
@@ -40,7 +30,7 @@ export interface Machine {
   /** Of the disk that a path is on. Default: statfs. */
   readonly space?: (path: string) => Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
   /** Times of a few fsyncs in a folder, ms. Default: measured with a file that is removed again. */
-  readonly fsyncTimes?: (folder: string) => readonly number[];
+  readonly fsyncTimes?: (folder: string) => Promise<readonly number[]>;
 }
 
 export function machineTasks(
@@ -52,15 +42,15 @@ export function machineTasks(
   const task = (id: CheckId, run: () => Promise<readonly Line[]>): Task => ({ ids: [id], subject: '', run });
   const tasks = [
     task('platform', () => platformLines(machine)),
-    task('file_descriptors', async () => fileLines(config)),
+    task('file_descriptors', () => fileLines(config)),
   ];
   if (isEmbedded.store && config.role !== 'ingest')
     tasks.push(task('thread_pool', async () => poolLines(config, env)));
   if (isEmbedded.log || isEmbedded.store) {
-    tasks.push(task('data_dir', async () => dirLines(config.dataDir)));
+    tasks.push(task('data_dir', () => dirLines(config.dataDir)));
     tasks.push(task('data_dir_space', () => spaceLines(config.dataDir, machine)));
   }
-  if (isEmbedded.log) tasks.push(task('fsync_latency', async () => fsyncLines(config.dataDir, machine)));
+  if (isEmbedded.log) tasks.push(task('fsync_latency', () => fsyncLines(config.dataDir, machine)));
   return tasks;
 }
 
@@ -75,11 +65,11 @@ async function platformLines({ checkPlatform }: Machine): Promise<Line[]> {
   }
 }
 
-function fileLines({ slotsMax, role }: Config): Line[] {
+async function fileLines({ slotsMax, role }: Config): Promise<Line[]> {
   const check = 'file_descriptors';
   let limits: string;
   try {
-    limits = readFileSync('/proc/self/limits', 'utf8');
+    limits = await readFile('/proc/self/limits', 'utf8');
   } catch (error) {
     return [unknown(check, '', `this system does not tell: ${reasonOf(error)}`)];
   }
@@ -104,18 +94,26 @@ function poolLines({ sinks }: Config, env: NodeJS.ProcessEnv): Line[] {
   ];
 }
 
-function dirLines(dataDir: string): Line[] {
+async function dirLines(dataDir: string): Promise<Line[]> {
   const check = 'data_dir';
-  if (!existsSync(dataDir))
+  if (!(await isThere(dataDir))) {
     return [
       warning(check, dataDir, 'not there', 'ess init (with the same --data-dir), or ess serve: both make it'),
     ];
+  }
   try {
-    accessSync(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
+    await access(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     return [failure(check, dataDir, reasonOf(error), `chown -R of ${dataDir} to the user that runs ess`)];
   }
-  return [ok(check, dataDir, existsSync(join(dataDir, 'format.json')) ? 'in use' : 'empty')];
+  return [ok(check, dataDir, (await isThere(join(dataDir, 'format.json'))) ? 'in use' : 'empty')];
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function spaceLines(dataDir: string, { space = spaceOf }: Machine): Promise<Line[]> {
@@ -130,8 +128,8 @@ async function spaceOf(path: string): Promise<{ freeBytes: number; totalBytes: n
   return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
 }
 
-function fsyncLines(dataDir: string, { fsyncTimes = measureFsyncs }: Machine): Line[] {
-  const times = fsyncTimes(dataDir).toSorted((a, b) => a - b);
+async function fsyncLines(dataDir: string, { fsyncTimes = measureFsyncs }: Machine): Promise<Line[]> {
+  const times = (await fsyncTimes(dataDir)).toSorted((a, b) => a - b);
   const median = times[Math.floor(times.length / 2)] ?? 0;
   const found = `median ${median.toFixed(1)} ms, worst ${(times.at(-1) ?? 0).toFixed(1)} ms of ${times.length}`;
   if (median < fsyncCalmMs) return [ok('fsync_latency', dataDir, found)];
@@ -140,20 +138,22 @@ function fsyncLines(dataDir: string, { fsyncTimes = measureFsyncs }: Machine): L
   return [line('fsync_latency', dataDir, `${found}: no ack=log is faster (${durationText(median)})`, mend)];
 }
 
-/** Throws what the file system throws. */
-function measureFsyncs(folder: string): number[] {
+/** Not on this thread, so that a disk that hangs is given up as everything else. Rejects with what the system says. */
+async function measureFsyncs(folder: string): Promise<number[]> {
   const path = join(folder, `doctor-${process.pid}.tmp`);
-  const file = openSync(path, 'wx');
+  const file = await open(path, 'wx');
   try {
     const block = Buffer.alloc(fsyncBytes, 1);
-    return Array.from({ length: fsyncs }, () => {
+    const times: number[] = [];
+    for (let i = 0; i < fsyncs; i += 1) {
       const startMs = performance.now();
-      writeSync(file, block);
-      fdatasyncSync(file);
-      return performance.now() - startMs;
-    });
+      await file.write(block);
+      await file.datasync();
+      times.push(performance.now() - startMs);
+    }
+    return times;
   } finally {
-    closeSync(file);
-    rmSync(path, { force: true });
+    await file.close();
+    await rm(path, { force: true });
   }
 }
