@@ -125,10 +125,11 @@ function eventTopicLines(found: TopicFound, config: Config): Line[] {
   const least = Number(configs?.get(topicConfigNames.minInsyncReplicas) ?? Number.NaN);
   if (least >= replicationFactor) {
     const text = `${topicConfigNames.minInsyncReplicas} is ${least} of ${counted(replicationFactor, 'replica')}: one broker that stops, stops every append`;
+    // One less is right only where it is still as many as ESS asks for.
     const mend =
-      replicationFactor > 1
+      replicationFactor > config.kafkaMinInsyncReplicas
         ? `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.minInsyncReplicas}=${replicationFactor - 1}`
-        : `kafka-reassign-partitions.sh --execute, with 3 replicas for each partition of ${name}, then ess init --apply`;
+        : `kafka-reassign-partitions.sh --execute, with ${config.kafkaMinInsyncReplicas + 1} replicas for each partition of ${name}, then ess init --apply`;
     lines.push(warning('topic_min_isr', name, text, mend));
   }
   const largest = Number(configs?.get(topicConfigNames.maxMessageBytes) ?? Number.NaN);
