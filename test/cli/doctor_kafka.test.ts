@@ -72,6 +72,10 @@ test('a deployment on Kafka', { ...needsKafka(), timeout: 15 * minute }, async (
       'service_conservation',
     ] as const)
       assertHas(report, check, 'ok');
+    // No clock can be changed here: instead the doctor's own is off, for which it cannot know better.
+    const late = await examine(at(), { now: () => Date.now() - 10_000 });
+    assertHas(late, 'kafka_clock', 'warning', 'ahead of');
+    assertHas(late, 'clickhouse_clock', 'warning', 'ahead of');
   });
 
   await context.test('settings of the topics that do harm', async () => {
@@ -311,4 +315,15 @@ test('a broker as Kafka comes by default', { ...needsKafka(), timeout: 15 * minu
   assertHas(await examine(spread), 'kafka_log_dirs', 'ok', 'none of 2');
   rmSync(second, { recursive: true });
   await untilHas(spread, [['kafka_log_dirs', 'error', second]]);
+
+  // Bootstrap answers, and what it says of itself leads nowhere.
+  await node.stop();
+  appendFileSync(
+    join(cluster.folder, 'node0.properties'),
+    `log.dirs=${node.folder}\nadvertised.listeners=PLAINTEXT://127.0.0.1:1\n`,
+  );
+  await node.restart();
+  const nowhere = await examine(alone);
+  assertHas(nowhere, 'kafka_brokers', 'error', '127.0.0.1:1, the address that it advertises');
+  assertHas(nowhere, 'kafka_bootstrap', 'ok');
 });
