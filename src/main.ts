@@ -42,6 +42,16 @@ async function run(argv: readonly string[]): Promise<number> {
       const { stdout, stderr, env } = process;
       return await runDlq(command.argv, { env, cores: availableParallelism(), stdout, stderr });
     }
+    case 'doctor': {
+      const { runDoctor } = await import('./cli/doctor.ts');
+      const { checkPlatform } = await import('./engine/platform.ts');
+      const { stdout, stderr, env } = process;
+      const io = { env, cores: availableParallelism(), stdout, stderr, machine: { checkPlatform } };
+      const code = await runDoctor(command.argv, io);
+      // What still hangs has cost its checks already: it is not waited for. First everything has to be written.
+      await new Promise<void>((resolve) => stdout.write('', () => resolve()));
+      return process.exit(code);
+    }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());

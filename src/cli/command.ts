@@ -3,21 +3,24 @@
 import { suggestion } from '../config/load.ts';
 
 export type Command =
-  | { readonly type: 'serve' | 'init' | 'send' | 'dlq'; readonly argv: readonly string[] }
+  | { readonly type: 'serve' | 'init' | 'doctor' | 'dlq' | 'send'; readonly argv: readonly string[] }
   | { readonly type: 'help' | 'version' }
   | { readonly type: 'unknown'; readonly message: string };
 
-const names = ['serve', 'init', 'send', 'dlq', 'help'] as const;
+const names = ['serve', 'init', 'doctor', 'dlq', 'send', 'help'] as const;
+
+/** Those that have a help text of their own. */
+const helped = ['init', 'doctor', 'dlq', 'send'] as const;
 
 /** The command for the arguments after `node` and the script. Without a name it is `serve`. */
 export function commandOf(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
-  // These have a help text of their own.
-  if (first === 'send' || first === 'init' || first === 'dlq') return { type: first, argv: rest };
+  const own = helped.find((name) => name === first);
+  if (own !== undefined) return { type: own, argv: rest };
   if (first === 'help') {
     const [about] = rest;
-    const hasOwn = about === 'send' || about === 'init' || about === 'dlq';
-    return hasOwn ? { type: about, argv: ['--help'] } : { type: 'help' };
+    const named = helped.find((name) => name === about);
+    return named === undefined ? { type: 'help' } : { type: named, argv: ['--help'] };
   }
   const isServe = first === undefined || first === 'serve' || first.startsWith('-');
   if (!isServe) {

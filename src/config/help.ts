@@ -19,6 +19,7 @@ const usage = `ess: events over HTTP into a durable log and ClickHouse, exactly 
 Usage:
   ess [serve] [OPTIONS]            run the service
   ess init [OPTIONS]               make or check topics and tables (ess init --help)
+  ess doctor [OPTIONS]             say what is wrong and what mends it (ess doctor --help)
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
   ess dlq list|show|replay|discard dead letters of the running service (ess dlq --help)
   ess help | --help                this text

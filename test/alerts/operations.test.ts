@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { marked } from 'marked';
 import { dlqHelpText } from '../../src/cli/dlq/options.ts';
+import { doctorHelpText } from '../../src/cli/doctor/options.ts';
 import { initHelpText } from '../../src/cli/init/options.ts';
 import { optionFlag, optionNames } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
@@ -21,7 +22,7 @@ const text = readFileSync(operationsPath, 'utf8');
 const tokens = marked.lexer(text);
 
 /** Sections that tell of no trouble. */
-const otherSections = ['look-here-first', 'upgrades'];
+const otherSections = ['look-here-first', 'ask-the-doctor-first', 'upgrades'];
 
 /** What each section about a trouble answers. */
 const answers = ['What it is.', 'For the data.', 'Check.', 'Cure.', 'Over when.'];
@@ -86,6 +87,7 @@ describe('docs/operations.md', () => {
       ...optionNames.map((name) => `--${optionFlag(name)}`),
       ...(initHelpText().match(/--[a-z-]+/g) ?? []),
       ...(dlqHelpText().match(/--[a-z-]+/g) ?? []),
+      ...(doctorHelpText().match(/--[a-z-]+/g) ?? []),
     ]);
     const spans: string[] = [];
     marked.walkTokens(tokens, (token) => {

@@ -166,7 +166,8 @@ async function replicasStep(stores: readonly (readonly Store[])[], nodes: number
   }
 }
 
-function targetOf({ url, user, password, database, tlsCa, compression }: ClickhouseNode): HttpTarget {
+/** How to open a store on a node. */
+export function targetOf({ url, user, password, database, tlsCa, compression }: ClickhouseNode): HttpTarget {
   return {
     kind: 'http',
     url,

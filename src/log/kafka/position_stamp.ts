@@ -38,10 +38,16 @@ export function stampText(epoch: string, text: string): string {
 export function readPosition(epoch: string, found: LogPosition): LogPosition {
   const { offset, metadata } = found;
   if (offset < 0) return { offset: -1, metadata: '' };
-  const isStamped = metadata.startsWith(prefix) && metadata[stampCharacters - 1] === ':';
-  if (!isStamped) return { offset, metadata, isForeign: true };
-  if (metadata.slice(prefix.length, stampCharacters - 1) !== epoch) return { offset: -1, metadata: '' };
+  const stamped = stampedEpoch(metadata);
+  if (stamped === null) return { offset, metadata, isForeign: true };
+  if (stamped !== epoch) return { offset: -1, metadata: '' };
   return { offset, metadata: metadata.slice(stampCharacters) };
+}
+
+/** The epoch of the log for which a text was stamped; null without a stamp that is known here. */
+export function stampedEpoch(metadata: string): string | null {
+  const isStamped = metadata.startsWith(prefix) && metadata[stampCharacters - 1] === ':';
+  return isStamped ? metadata.slice(prefix.length, stampCharacters - 1) : null;
 }
 
 /** The offset up to which the log's own sinks have said that everything is stored; 0 if they have not said. */

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import {
   provenOffset,
   readPosition,
+  stampedEpoch,
   stampText,
   textBytesMax,
 } from '../../../src/log/kafka/position_stamp.ts';
@@ -19,6 +20,13 @@ test('a text is stamped with version and epoch, an empty one too', () => {
   assert.equal(stampText(epoch, ''), `ess1:${epoch}:`);
   const longest = stampText(epoch, 'x'.repeat(textBytesMax));
   assert.ok(Buffer.byteLength(longest) < 4096, 'what brokers take');
+});
+
+test('the epoch of a stamp is told whatever it is, and none where there is no stamp that is known', () => {
+  assert.equal(stampedEpoch(stampText(other, 'intent')), other);
+  for (const text of ['', 'intent', `ess1:${epoch}`, `ess2:${epoch}:intent`, 'ess1:']) {
+    assert.equal(stampedEpoch(text), null);
+  }
 });
 
 test('a position of the same epoch comes back as it was committed, and proves what it says', () => {

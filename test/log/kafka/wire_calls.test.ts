@@ -8,9 +8,11 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { EssError } from '../../../src/errors.ts';
 import type { WireCall } from '../../../src/log/kafka/wire/call.ts';
+import { describeQuorumCall } from '../../../src/log/kafka/wire/describe_quorum.ts';
 import { kafkaError, kafkaErrors } from '../../../src/log/kafka/wire/errors.ts';
 import { fetchCall } from '../../../src/log/kafka/wire/fetch.ts';
 import { listOffsetsCall } from '../../../src/log/kafka/wire/list_offsets.ts';
+import { logDirsCall } from '../../../src/log/kafka/wire/log_dirs.ts';
 import { metadataCall, noTopicId } from '../../../src/log/kafka/wire/metadata.ts';
 import { produceCall, produceOutcome } from '../../../src/log/kafka/wire/produce.ts';
 
@@ -335,6 +337,7 @@ describe('ListOffsets', () => {
     for (const [at, timestamp] of [
       ['earliest', -2],
       ['latest', -1],
+      [1_764_000_000_123, 1_764_000_000_123],
     ] as const) {
       const expected = new Encoder()
         .writeInt32(-1)
@@ -430,6 +433,8 @@ test('no answer of any bytes is a crash or a hang', async () => {
     fetchCall({ ...fetchRequest, topicId: noTopicId }),
     listOffsetsCall({ topic, at: 'latest', partitions: [] }),
     metadataCall([]),
+    describeQuorumCall(),
+    logDirsCall(topic, [0]),
   ];
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), fc.constantFrom(...calls), async (bytes, call) => {

@@ -11,8 +11,11 @@ const timestamps = { latest: -1, earliest: -2 } as const;
 
 export interface ListOffsetsRequest {
   readonly topic: string;
-  /** 'earliest' is the first offset still held, 'latest' the last stable offset: what a fetch can reach. */
-  readonly at: 'earliest' | 'latest';
+  /**
+   * 'earliest' is the first offset still held, 'latest' the last stable offset: what a fetch can reach. A number, epoch
+   * ms, is the first record of that time or later: offset -1 if there is none.
+   */
+  readonly at: 'earliest' | 'latest' | number;
   readonly partitions: readonly {
     readonly partition: number;
     /** From the metadata, so that a leader that is not up to date refuses; -1 to leave that check out. */
@@ -24,7 +27,7 @@ export interface ListedOffset {
   readonly partition: number;
   /** 0, or a code of errors.ts. */
   readonly errorCode: number;
-  /** -1 with an error. */
+  /** -1 with an error, and where no record is as late as was asked for. */
   readonly offset: number;
 }
 
@@ -40,7 +43,7 @@ export function listOffsetsCall(request: ListOffsetsRequest): WireCall<ListedOff
       for (const { partition, leaderEpoch } of request.partitions) {
         body.int32(partition);
         body.int32(leaderEpoch);
-        body.int64(timestamps[request.at]);
+        body.int64(typeof request.at === 'number' ? request.at : timestamps[request.at]);
       }
     },
     (body) => {
