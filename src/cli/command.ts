@@ -3,20 +3,24 @@
 import { suggestion } from '../config/load.ts';
 
 export type Command =
-  | { readonly type: 'serve' | 'init' | 'send'; readonly argv: readonly string[] }
+  | { readonly type: 'serve' | OwnHelp; readonly argv: readonly string[] }
   | { readonly type: 'help' | 'version' }
   | { readonly type: 'unknown'; readonly message: string };
 
-const names = ['serve', 'init', 'send', 'help'] as const;
+/** Commands that have a help text of their own. */
+const withOwnHelp = ['send', 'init', 'verify'] as const;
+type OwnHelp = (typeof withOwnHelp)[number];
+
+const names = ['serve', ...withOwnHelp, 'help'] as const;
 
 /** The command for the arguments after `node` and the script. Without a name it is `serve`. */
 export function commandOf(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
-  // These two have a help text of their own.
-  if (first === 'send' || first === 'init') return { type: first, argv: rest };
+  const own = ownHelp(first);
+  if (own !== undefined) return { type: own, argv: rest };
   if (first === 'help') {
-    const [about] = rest;
-    return about === 'send' || about === 'init' ? { type: about, argv: ['--help'] } : { type: 'help' };
+    const about = ownHelp(rest[0]);
+    return about === undefined ? { type: 'help' } : { type: about, argv: ['--help'] };
   }
   const isServe = first === undefined || first === 'serve' || first.startsWith('-');
   if (!isServe) {
@@ -28,4 +32,8 @@ export function commandOf(argv: readonly string[]): Command {
   if (argv.includes('--help') || argv.includes('-h')) return { type: 'help' };
   if (argv.includes('--version')) return { type: 'version' };
   return { type: 'serve', argv: first === 'serve' ? rest : argv };
+}
+
+function ownHelp(name: string | undefined): OwnHelp | undefined {
+  return withOwnHelp.find((candidate) => candidate === name);
 }

@@ -20,6 +20,7 @@ Usage:
   ess [serve] [OPTIONS]            run the service
   ess init [OPTIONS]               make or check topics and tables (ess init --help)
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
+  ess verify [OPTIONS]             prove that nothing was lost or doubled (ess verify --help)
   ess help | --help                this text
   ess --version                    the version
 

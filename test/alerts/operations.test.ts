@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { marked } from 'marked';
 import { initHelpText } from '../../src/cli/init/options.ts';
+import { verifyHelpText } from '../../src/cli/verify/options.ts';
 import { optionFlag, optionNames } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
 import { type TroubleKind, troubleAnchor, troubleKinds } from '../../src/live/troubles.ts';
@@ -84,6 +85,7 @@ describe('docs/operations.md', () => {
     const known = new Set([
       ...optionNames.map((name) => `--${optionFlag(name)}`),
       ...(initHelpText().match(/--[a-z-]+/g) ?? []),
+      ...(verifyHelpText().match(/--[a-z-]+/g) ?? []),
     ]);
     const spans: string[] = [];
     marked.walkTokens(tokens, (token) => {
