@@ -6,6 +6,7 @@ import { EssError } from '../errors.ts';
 import type { Answer, GetRequest } from '../http/server.ts';
 import type { LogAppender } from '../log/log.ts';
 import type { LogTarget } from '../log/open.ts';
+import { openRecords } from '../log/records.ts';
 import { type Store, StoreError } from '../store/store.ts';
 import { leaderlessPartitions } from '../verify/leaderless.ts';
 import { reportJson } from '../verify/report.ts';
@@ -60,6 +61,7 @@ export class Verification {
         if (this.#running !== null) Object.assign(this.#running, { done, total });
       },
       leaderless: () => leaderlessPartitions(logTarget),
+      openRecords: () => openRecords(logTarget),
     });
     this.#running = { abort, ended: work.catch(() => {}), done: 0, total: 0 };
     try {

@@ -50,7 +50,7 @@ const kinds = {
   rows_missing: {
     means: 'the table has fewer rows of this range than the ledger says: stored events are gone',
     action:
-      'were rows deleted, a part detached, a backup restored? Send the events again, with the same ids, or restore the part. (A client retry later than retry-window-ms with its own time is a row until a merge drops it: such a one is no loss.)',
+      'were rows deleted, a part detached, a backup restored? Send the events again, with the same ids, or restore the part',
   },
   rows_surplus: {
     means: 'the table has more rows of this range than the ledger says',

@@ -156,6 +156,42 @@ export function rowSource(scope: QueryScope, partition: number): RowSource {
   };
 }
 
+/** Offsets from `from` to before `to` that have a row. */
+export async function storedOffsets(
+  scope: QueryScope,
+  partition: number,
+  from: number,
+  to: number,
+): Promise<Set<number>> {
+  const rows = await scope.store.rows<{ found: string }>(
+    `SELECT DISTINCT e.offset AS found FROM events AS e
+     WHERE epoch = {epoch:String} AND partition = {partition:UInt16} AND offset >= {from:UInt64} AND offset < {to:UInt64}`,
+    { epoch: scope.epoch, partition, from, to },
+    deepOptions(scope),
+  );
+  return new Set(rows.map(({ found }) => Number(found)));
+}
+
+/** Those of the identities that have a row, of whatever epoch and partition, by `identityKey`. */
+export async function storedIdentities(
+  scope: QueryScope,
+  identities: readonly { readonly source: string; readonly id: string }[],
+): Promise<string[]> {
+  const rows = await scope.store.rows<{ source: string; id: string }>(
+    `SELECT DISTINCT source, id FROM events
+     WHERE id IN {ids:Array(String)}
+       AND (source, id) IN (SELECT arrayJoin(arrayZip({sources:Array(String)}, {ids:Array(String)})))`,
+    { sources: identities.map(({ source }) => source), ids: identities.map(({ id }) => id) },
+    deepOptions(scope),
+  );
+  return rows.map(identityKey);
+}
+
+/** One text for one identity. */
+export function identityKey({ source, id }: { readonly source: string; readonly id: string }): string {
+  return JSON.stringify([source, id]);
+}
+
 /** Events as reads see them. */
 export interface IdentityCounts {
   /** Rows with FINAL. */

@@ -14,10 +14,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../errors.ts';
 import type { LogAppender } from '../log/log.ts';
+import type { RecordReader } from '../log/records.ts';
 import { checkLayout, formerShards, type LayoutVersion } from '../store/shard_layout.ts';
 import { type Store, shardOf } from '../store/store.ts';
 import { type Finding, findingKey } from './findings.ts';
 import { LedgerAudit, type PartitionTotals } from './ledger_audit.ts';
+import { lostEvents } from './missing_rows.ts';
 import {
   countIdentities,
   lastRowOffset,
@@ -48,6 +50,8 @@ export interface VerifyParts {
   readonly onProgress: (done: number, total: number) => void;
   /** Partitions of whose ends the log does not really know, because no leader answers. */
   readonly leaderless: () => Promise<ReadonlySet<number>>;
+  /** Opens a way to the log's records; only asked for when rows are missing. Closed here. */
+  readonly openRecords: () => Promise<RecordReader>;
   /** Between two looks at what seems wrong, ms. Default 500. */
   readonly lookAgainMs?: number;
 }
@@ -95,11 +99,12 @@ export async function verify(parts: VerifyParts): Promise<VerifyReport> {
   const partitions: PartitionReport[] = [];
   const isLettersListed = (await log.deadLetterCount()) <= lettersMax;
   for (let partition = 0; partition < log.partitions; partition += 1) {
-    const { findings, report } = await proven(parts, () =>
+    const { findings, report, letters } = await proven(parts, () =>
       lookAtPartition(parts, partition, isLettersListed, work),
     );
-    partitions.push(report(findings));
-    kept.add(findings);
+    const confirmed = await withoutMerged(parts, findings, letters);
+    partitions.push(report(confirmed));
+    kept.add(confirmed);
     work.partitionDone(partition);
   }
   if (!isLettersListed) {
@@ -155,8 +160,32 @@ async function proven<T extends { readonly findings: readonly Finding[] }>(
   }
 }
 
+/** Leaves out missing rows that are none, and names the events of the others. */
+async function withoutMerged(
+  { stores, log: { epoch }, signal, openRecords }: VerifyParts,
+  findings: readonly Finding[],
+  letters: readonly number[] | null,
+): Promise<Finding[]> {
+  if (!findings.some(({ kind }) => kind === 'rows_missing')) return [...findings];
+  const records = await openRecords();
+  const confirmed: Finding[] = [];
+  try {
+    for (const finding of findings) {
+      const store = finding.kind === 'rows_missing' ? stores[finding.shard ?? -1] : undefined;
+      if (signal.aborted) throw new EssError('stopping', 'given up');
+      const scope = store === undefined ? null : { store, epoch, signal };
+      const found = scope === null ? finding : await lostEvents({ scope, stores, records, letters }, finding);
+      if (found !== null) confirmed.push(found);
+    }
+  } finally {
+    await records.close();
+  }
+  return confirmed;
+}
+
 interface PartitionLook {
   readonly findings: readonly Finding[];
+  readonly letters: readonly number[] | null;
   /** The partition's line, given what of the findings is confirmed. */
   readonly report: (confirmed: readonly Finding[]) => PartitionReport;
 }
@@ -215,6 +244,7 @@ async function lookAtPartition(
   const totals = audit.end(state);
   return {
     findings: found.findings,
+    letters,
     report: (confirmed) => ({
       partition,
       start,

@@ -8,6 +8,7 @@ import { kafkaTarget } from '../../config/kafka.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
 import { type LogTarget, openAppender } from '../../log/open.ts';
+import { openRecords, type RecordReader } from '../../log/records.ts';
 import type { Store } from '../../store/store.ts';
 import { StoreError } from '../../store/store.ts';
 import { leaderlessPartitions } from '../../verify/leaderless.ts';
@@ -51,7 +52,17 @@ export async function verifyDirectly(parts: DirectParts): Promise<VerifyReport |
     try {
       const { retryWindowMs } = config;
       const leaderless = (): Promise<ReadonlySet<number>> => leaderlessPartitions(target);
-      return await verify({ log, stores, isDeep, retryWindowMs, signal, onProgress, leaderless });
+      const records = (): Promise<RecordReader> => openRecords(target);
+      return await verify({
+        log,
+        stores,
+        isDeep,
+        retryWindowMs,
+        signal,
+        onProgress,
+        leaderless,
+        openRecords: records,
+      });
     } finally {
       await log.close();
     }
