@@ -58,7 +58,12 @@ async function reportOf(options: VerifyOptions, { stderr, signal }: VerifyIo): P
     const { verifyDirectly } = await import('./verify/direct.ts');
     const onProgress = progress?.onProgress ?? ((): void => {});
     const report = await verifyDirectly({ config, isDeep, signal, onProgress });
-    return report === 'held' ? await remotely(addressOf(config)) : reportJson(report);
+    if (!('held' in report)) return reportJson(report);
+    return await remotely(addressOf(config)).catch((error: unknown) => {
+      if (!(error instanceof EssError)) throw error;
+      const detail = `${error.message}; and the store in ${config.dataDir} does not open here: ${report.held}`;
+      throw new EssError('store_unavailable', detail, { cause: error });
+    });
   } finally {
     progress?.stop();
   }

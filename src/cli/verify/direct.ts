@@ -21,8 +21,10 @@ export interface DirectParts {
   readonly onProgress: (done: number, total: number) => void;
 }
 
-/** The embedded store is held by a process, which has to be asked instead. */
-export type Held = 'held';
+/** The embedded store does not open, most likely because a process holds it, which has to be asked instead. */
+export interface Held {
+  readonly held: string;
+}
 
 /** Rejects as `verify`, and with `bad_option` where there is nothing to look at. */
 export async function verifyDirectly(parts: DirectParts): Promise<VerifyReport | Held> {
@@ -38,7 +40,7 @@ export async function verifyDirectly(parts: DirectParts): Promise<VerifyReport |
   }
   const stores =
     nodes === null ? await openEmbedded(join(config.dataDir, 'store')) : await openNodes(config, nodes);
-  if (stores === null) return 'held';
+  if ('held' in stores) return stores;
   try {
     const target: LogTarget = kafka ?? {
       kind: 'embedded',
@@ -103,15 +105,14 @@ async function openNodes(
   );
 }
 
-/** Null if a process holds the store. */
-async function openEmbedded(path: string): Promise<Store[] | null> {
+async function openEmbedded(path: string): Promise<Store[] | Held> {
   const { pinEmbeddedEngine } = await import('../../store/chdb_engine.ts');
   const { openStore } = await import('../../store/client.ts');
   await pinEmbeddedEngine();
   try {
     return [await openStore({ kind: 'embedded', path })];
   } catch (error) {
-    if (error instanceof StoreError) return null;
+    if (error instanceof StoreError) return { held: error.message };
     throw error;
   }
 }

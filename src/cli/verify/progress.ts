@@ -14,9 +14,10 @@ export class Progress {
   #total = 1;
   #isOver = false;
 
-  constructor(stderr: Writable) {
+  /** `afterMs`: before that nothing is shown. */
+  constructor(stderr: Writable, afterMs = quietMs) {
     this.#stderr = stderr;
-    this.#timer = setTimeout(() => void this.#begin(), quietMs);
+    this.#timer = setTimeout(() => void this.#begin(), afterMs);
   }
 
   readonly onProgress = (done: number, total: number): void => {
