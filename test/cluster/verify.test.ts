@@ -115,6 +115,12 @@ describe('ess verify on a cluster', needsKafka(), () => {
       const ofLedger = expected.filter((each) => each.startsWith('ledger_'));
       assert.deepEqual(foundIn(await essVerifyJson(argv, 1)), ofLedger);
       for (const store of stores) await store.close();
+
+      await rig.nodes[1]?.kill();
+      const silent = await essVerify(argv);
+      assert.deepEqual([silent.code, silent.out], [1, '']);
+      assert.match(silent.err, /^ess verify: nothing is proven: /);
+      assert.equal((await fetch(`${sink.url}/verify`)).status, 503);
     } finally {
       await scope.end();
     }
