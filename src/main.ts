@@ -52,6 +52,15 @@ async function run(argv: readonly string[]): Promise<number> {
       await new Promise<void>((resolve) => stdout.write('', () => resolve()));
       return process.exit(code);
     }
+    case 'verify': {
+      const { runVerify } = await import('./cli/verify.ts');
+      const interrupt = new AbortController();
+      // Once: a second interrupt ends the process at once.
+      process.once('SIGINT', () => interrupt.abort());
+      const { stdout, stderr, env } = process;
+      const cores = availableParallelism();
+      return await runVerify(command.argv, { env, cores, stdout, stderr, signal: interrupt.signal });
+    }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());

@@ -3,24 +3,24 @@
 import { suggestion } from '../config/load.ts';
 
 export type Command =
-  | { readonly type: 'serve' | 'init' | 'doctor' | 'dlq' | 'send'; readonly argv: readonly string[] }
+  | { readonly type: 'serve' | OwnHelp; readonly argv: readonly string[] }
   | { readonly type: 'help' | 'version' }
   | { readonly type: 'unknown'; readonly message: string };
 
-const names = ['serve', 'init', 'doctor', 'dlq', 'send', 'help'] as const;
+/** Commands that have a help text of their own. */
+const withOwnHelp = ['init', 'doctor', 'verify', 'dlq', 'send'] as const;
+type OwnHelp = (typeof withOwnHelp)[number];
 
-/** Those that have a help text of their own. */
-const helped = ['init', 'doctor', 'dlq', 'send'] as const;
+const names = ['serve', ...withOwnHelp, 'help'] as const;
 
 /** The command for the arguments after `node` and the script. Without a name it is `serve`. */
 export function commandOf(argv: readonly string[]): Command {
   const [first, ...rest] = argv;
-  const own = helped.find((name) => name === first);
+  const own = ownHelp(first);
   if (own !== undefined) return { type: own, argv: rest };
   if (first === 'help') {
-    const [about] = rest;
-    const named = helped.find((name) => name === about);
-    return named === undefined ? { type: 'help' } : { type: named, argv: ['--help'] };
+    const about = ownHelp(rest[0]);
+    return about === undefined ? { type: 'help' } : { type: about, argv: ['--help'] };
   }
   const isServe = first === undefined || first === 'serve' || first.startsWith('-');
   if (!isServe) {
@@ -32,4 +32,8 @@ export function commandOf(argv: readonly string[]): Command {
   if (argv.includes('--help') || argv.includes('-h')) return { type: 'help' };
   if (argv.includes('--version')) return { type: 'version' };
   return { type: 'serve', argv: first === 'serve' ? rest : argv };
+}
+
+function ownHelp(name: string | undefined): OwnHelp | undefined {
+  return withOwnHelp.find((candidate) => candidate === name);
 }

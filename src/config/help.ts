@@ -21,6 +21,7 @@ Usage:
   ess init [OPTIONS]               make or check topics and tables (ess init --help)
   ess doctor [OPTIONS]             say what is wrong and what mends it (ess doctor --help)
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
+  ess verify [OPTIONS]             prove that nothing was lost or doubled (ess verify --help)
   ess dlq list|show|replay|discard dead letters of the running service (ess dlq --help)
   ess help | --help                this text
   ess --version                    the version

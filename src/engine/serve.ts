@@ -46,6 +46,7 @@ import { Readers } from './readers.ts';
 import { Session, type SessionParts } from './session.ts';
 import { Status } from './status.ts';
 import { logTargetOf, storeLayoutOf } from './targets.ts';
+import { Verification } from './verification.ts';
 import { LogWatch } from './watch.ts';
 
 /** How long the main thread sleeps at most before it looks at the ack rings again, ms. */
@@ -218,10 +219,18 @@ export async function serve(config: Config): Promise<void> {
   const status = new Status(parts);
   const stream = new LiveStream(() => gatherLive({ ...parts, cluster: () => cluster.look() }), counters, log);
   const live = new LiveRoute(stream, counters);
+  const verification = new Verification({
+    log: () => current.session.log,
+    logTarget,
+    stores,
+    retryWindowMs: config.retryWindowMs,
+  });
   const gets = new Map<string, GetHandler>([
     ['/events', read],
     ['/events/', read],
     ['/dead-letters', (request) => deadLettersAnswer(current.session.log, request)],
+    ['/verify', (request, client) => verification.answer(request, client)],
+    ['/verify/progress', async () => verification.progress()],
     ['/stats', (request) => status.stats(request)],
     ['/metrics', () => status.metrics()],
     ['/debug/pprof/profile', (request, client) => timeProfileAnswer(profiles, request, client)],
@@ -285,7 +294,7 @@ export async function serve(config: Config): Promise<void> {
     current.session.abandon();
   }, config.stopDeadlineMs / 2);
   events?.stop();
-  await Promise.all([untilAnswered(events), desk.idle(), profiles?.stop()]);
+  await Promise.all([untilAnswered(events), desk.idle(), profiles?.stop(), verification.stop()]);
   current.watch.stop();
   live.close();
   await cluster.close();

@@ -10,6 +10,7 @@ import { marked } from 'marked';
 import { dlqHelpText } from '../../src/cli/dlq/options.ts';
 import { doctorHelpText } from '../../src/cli/doctor/options.ts';
 import { initHelpText } from '../../src/cli/init/options.ts';
+import { verifyHelpText } from '../../src/cli/verify/options.ts';
 import { optionFlag, optionNames } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
 import { type TroubleKind, troubleAnchor, troubleKinds } from '../../src/live/troubles.ts';
@@ -88,6 +89,7 @@ describe('docs/operations.md', () => {
       ...(initHelpText().match(/--[a-z-]+/g) ?? []),
       ...(dlqHelpText().match(/--[a-z-]+/g) ?? []),
       ...(doctorHelpText().match(/--[a-z-]+/g) ?? []),
+      ...(verifyHelpText().match(/--[a-z-]+/g) ?? []),
     ]);
     const spans: string[] = [];
     marked.walkTokens(tokens, (token) => {

@@ -52,6 +52,8 @@ test('a command line means the command that it names, or serve', () => {
   assert.deepEqual(commandOf(['serve', '--port', '1']), { type: 'serve', argv: ['--port', '1'] });
   assert.deepEqual(commandOf(['send', '--help', 'x']), { type: 'send', argv: ['--help', 'x'] });
   assert.deepEqual(commandOf(['help', 'send']), { type: 'send', argv: ['--help'] });
+  assert.deepEqual(commandOf(['verify', '--deep']), { type: 'verify', argv: ['--deep'] });
+  assert.deepEqual(commandOf(['help', 'verify']), { type: 'verify', argv: ['--help'] });
   for (const argv of [['--help'], ['-h'], ['help'], ['serve', '--help'], ['--port', '1', '--help']]) {
     assert.equal(commandOf(argv).type, 'help');
   }

@@ -9,6 +9,7 @@ import { load } from '../crash/load.ts';
 import { between, seededRandom, testSeed } from '../crash/random.ts';
 import type { EssProcess } from '../support/ess_process.ts';
 import { needsKafka } from '../support/kafka_cluster.ts';
+import { essVerifyJson } from '../verify/by_hand.ts';
 import { ClusterRig, clickhouseOf, type Flags, type Scope } from './rig.ts';
 
 /** How long anything may take on a slow, busy machine, ms. */
@@ -127,6 +128,9 @@ describe('adding a shard', needsKafka(), () => {
       await traffic;
 
       await scope.hold(journal, patienceMs);
+      const argv = Object.entries(scope.flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
+      const proof = await essVerifyJson([...argv, '--deep'], 0);
+      assert.deepEqual([proof.exact, proof.in_flight, proof.findings], [true, 0, []]);
       await journal.checkReads(ingest);
       for (const ess of [ingest, sink]) {
         await until('the figures are whole', async () => (await statsOf(ess)).conservation.in_flight === 0);
