@@ -9,6 +9,8 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
 import { type ErrorCode, errorKinds } from '../../src/errors.ts';
+import { findingKinds } from '../../src/verify/findings.ts';
+import { poison, refusePoison } from '../crash/journal.ts';
 import { EssProcess } from '../support/ess_process.ts';
 
 interface Operation {
@@ -16,20 +18,22 @@ interface Operation {
   readonly parameters?: readonly { readonly name: string; readonly in: string }[];
   readonly responses: Readonly<Record<string, unknown>>;
 }
+interface Schema {
+  readonly enum?: readonly string[];
+  readonly properties?: Readonly<Record<string, unknown>>;
+}
 interface Document {
   readonly info: { readonly version: string };
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
-  readonly components: {
-    readonly schemas: Readonly<Record<string, { readonly properties?: Readonly<Record<string, unknown>> }>>;
-  };
+  readonly components: { readonly schemas: Readonly<Record<string, Schema>> };
 }
 
 const source = readFileSync('docs/openapi.yaml', 'utf8');
 const document = parse(source, { merge: true }) as Document;
 const methods = ['get', 'post', 'put', 'delete', 'patch'];
 
-/** Answers that only the start of a process gives, never HTTP. */
-const startOnly: readonly string[] = ['bad_option', 'format_unknown'];
+/** What only the start of a process says, or a command that finds no service; never HTTP. */
+const commandsOnly: readonly string[] = ['bad_option', 'service_unreachable'];
 
 /** Of every literal by which the sources name a route: a key of the GETs, or a method of uWebSockets.js. */
 function routesOfSources(): Set<string> {
@@ -83,13 +87,25 @@ describe('docs/openapi.yaml', () => {
 
   test('has every error code that HTTP answers, under its status, and no other', () => {
     const codes = documentedCodes();
-    const known = (Object.keys(errorKinds) as ErrorCode[]).filter((code) => !startOnly.includes(code));
+    // In a 200: what became of one letter of several.
+    const ofLetters = document.components.schemas['LetterCode']?.enum ?? [];
+    for (const code of ofLetters) {
+      assert.ok(code in errorKinds, `there is no code ${code}`);
+      assert.ok(!codes.has(code), `${code} is listed twice`);
+    }
+    const elsewhere = [...commandsOnly, ...ofLetters];
+    const known = (Object.keys(errorKinds) as ErrorCode[]).filter((code) => !elsewhere.includes(code));
     const lacking = known.filter((code) => !codes.has(code));
     assert.deepEqual(lacking, [], `docs/openapi.yaml says nothing of the codes ${lacking.join(', ')}`);
     for (const [code, statuses] of codes) {
-      assert.ok(code in errorKinds, `there is no code ${code}`);
+      assert.ok(code in errorKinds && !commandsOnly.includes(code), `HTTP answers no code ${code}`);
       assert.deepEqual(statuses, [errorKinds[code as ErrorCode].status], code);
     }
+  });
+
+  test('has every kind of finding, and no other', () => {
+    const { enum: kinds } = (document.components.schemas['Finding']?.properties?.['kind'] ?? {}) as Schema;
+    assert.deepEqual(kinds, Object.keys(findingKinds));
   });
 
   test('docs/api.md tells of every path too', () => {
@@ -103,7 +119,11 @@ describe('the service against docs/openapi.yaml', () => {
   const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
   before(async () => {
     ajv.addSchema(document, 'openapi');
-    ess = await EssProcess.start();
+    const made = await EssProcess.start();
+    ess = made;
+    assert.equal(await made.end('SIGTERM'), 0);
+    await refusePoison(made.dataDir);
+    ess = await EssProcess.start({ dataDir: made.dataDir });
   });
   after(() => ess?.dispose());
 
@@ -140,6 +160,35 @@ describe('the service against docs/openapi.yaml', () => {
 
   const post = (body: string, type = 'application/json', query = ''): Promise<number> =>
     check('/events/', `/events/${query}`, { method: 'POST', body, headers: { 'content-type': type } });
+
+  /** Sends a command: what it takes keeps to the schema of the request, and what it refuses as such does not. */
+  async function command(path: string, body: unknown, headers: Record<string, string> = {}): Promise<number> {
+    const status = await check(path, path, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json', ...headers },
+    });
+    const at = path.replaceAll('/', '~1');
+    const schema = `openapi#/paths/${at}/post/requestBody/content/application~1json/schema`;
+    const validate = ajv.getSchema(schema);
+    assert.ok(validate !== undefined, schema);
+    if (status === 200 || status === 400) {
+      const is = validate(body);
+      assert.equal(is, status === 200, `${path} ${status} ${JSON.stringify([body, validate.errors])}`);
+    }
+    return status;
+  }
+
+  /** A letter of its own, by an event that the store refuses. */
+  async function parkedLetter(id: string): Promise<{ readonly partition: number; readonly offset: number }> {
+    assert.equal(await post(JSON.stringify({ id, text: poison }), undefined, '?ack=store'), 422);
+    const { dead_letters: letters } = await ess.getJson<{
+      readonly dead_letters: readonly { readonly id: string; partition: number; offset: number }[];
+    }>('/dead-letters');
+    const letter = letters.find((each) => each.id === id);
+    assert.ok(letter !== undefined, id);
+    return { partition: letter.partition, offset: letter.offset };
+  }
 
   test('answers it at /openapi.json', async () => {
     const response = await fetch(`${ess.url}/openapi.json`);
@@ -204,7 +253,82 @@ describe('the service against docs/openapi.yaml', () => {
       assert.equal(await check(path, path), 404);
   });
 
+  test('dead letters, what is done about them, and the refusals are as documented', async () => {
+    const replay = '/dead-letters/replay';
+    const discard = '/dead-letters/discard';
+    const kept = await parkedLetter('kept');
+    const first = await parkedLetter('first');
+    const second = await parkedLetter('second');
+    const nowhere = { partition: 0, offset: 4_000_000 };
+    assert.equal(await command(replay, nowhere), 200);
+    assert.equal(await command(discard, { ...nowhere, reason: 'a test' }), 200);
+    // Stored in its place; then it is settled, for a discard too.
+    assert.equal(await command(replay, { ...first, event: '{"id":"first","text":"mended"}' }), 200);
+    assert.equal(await command(replay, { letters: [first, nowhere] }), 200);
+    assert.equal(await command(discard, { ...first, reason: 'a test' }), 200);
+    assert.equal(await command(discard, { letters: [second], reason: 'a test' }), 200);
+    assert.equal(await command(replay, { letters: [second] }), 200);
+    assert.equal(await command(replay, { all: true, code: 'none has this', cursor: '0-0' }), 200);
+    // The store refuses it again, and so it is parked again.
+    assert.equal(await command(replay, kept), 200);
+    assert.equal(await command(replay, { ...(await parkedLetter('kept again')), event: '{"id":7}' }), 200);
+
+    for (const state of ['parked', 'replayed', 'discarded', 'all'])
+      assert.equal(await check('/dead-letters', `/dead-letters?state=${state}&limit=1`), 200);
+    const { dead_letters: all } = await ess.getJson<{
+      readonly dead_letters: readonly { readonly state: string }[];
+    }>('/dead-letters?state=all');
+    assert.deepEqual([...new Set(all.map(({ state }) => state))].toSorted(), [
+      'discarded',
+      'parked',
+      'replayed',
+    ]);
+    for (const { partition, offset } of [kept, first, second])
+      assert.equal(await check('/dead-letters', `/dead-letters?position=${partition}:${offset}`), 200);
+    assert.equal(await check('/dead-letters', '/dead-letters?position=0:4000000'), 404);
+    for (const query of ['position=0-1', 'state=replaying', 'cursor=0:1'])
+      assert.equal(await check('/dead-letters', `/dead-letters?${query}`), 400);
+
+    for (const path of [replay, discard]) {
+      const own = path === discard ? { reason: 'a test' } : {};
+      for (const bad of [
+        {},
+        { partition: 0 },
+        { partition: -1, offset: 0 },
+        { letters: [] },
+        { all: false },
+        { all: true, ...nowhere },
+        { ...nowhere, code: 'some' },
+        { all: true, cursor: '0:1' },
+        { ...nowhere, no_such: 1 },
+      ])
+        assert.equal(await command(path, { ...own, ...bad }), 400, JSON.stringify(bad));
+      assert.equal(await command(path, [nowhere]), 400);
+      assert.equal(await command(path, nowhere, { 'content-type': 'text/plain' }), 415);
+      assert.equal(await command(path, nowhere, { origin: 'http://elsewhere.example' }), 403);
+      const tooLarge = path === discard ? 70_000 : 2_100_000;
+      assert.equal(await command(path, { ...own, code: 'x'.repeat(tooLarge) }), 413);
+      const init = { method: 'POST', body: '{', headers: { 'content-type': 'application/json' } };
+      assert.equal(await check(path, path, init), 400);
+    }
+    assert.equal(await command(discard, nowhere), 400);
+    assert.equal(await command(discard, { ...nowhere, reason: ' ' }), 400);
+    assert.equal(await command(replay, { ...nowhere, event: { id: 'no text' } }), 400);
+    assert.equal(await command(replay, { letters: [nowhere], event: '{}' }), 400);
+  });
+
+  test('the proof is as documented', async () => {
+    await ess.drained();
+    assert.equal(await check('/verify/progress', '/verify/progress'), 200);
+    for (const query of ['', '?deep=0', '?deep=1'])
+      assert.equal(await check('/verify', `/verify${query}`), 200);
+    assert.equal((await ess.getJson<{ readonly exact: boolean }>('/verify')).exact, true);
+    for (const query of ['?deep=2', '?deep=1&deep=1'])
+      assert.equal(await check('/verify', `/verify${query}`), 400);
+  });
+
   test('every query parameter of the document is taken, and one that it has not is refused', async () => {
+    const letter = await parkedLetter('of a known position');
     const values: Readonly<Record<string, string>> = {
       ...{ from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z', limit: '5', order: 'asc', exact: '1' },
       ...{
@@ -215,8 +339,9 @@ describe('the service against docs/openapi.yaml', () => {
         where: 'type:order',
         window: '10s',
       },
+      ...{ state: 'all', deep: '1', position: `${letter.partition}:${letter.offset}` },
     };
-    for (const path of ['/events/', '/events/statistics', '/stats', '/dead-letters']) {
+    for (const path of ['/events/', '/events/statistics', '/stats', '/dead-letters', '/verify']) {
       for (const { name, in: place } of document.paths[path]?.['get']?.parameters ?? []) {
         // A cursor is one that was given out.
         if (place !== 'query' || name === 'cursor') continue;
