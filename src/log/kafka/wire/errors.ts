@@ -88,8 +88,12 @@ export const kafkaErrors = {
   /** A new leader does not know yet up to where it may answer. */
   OFFSET_NOT_AVAILABLE: { code: 78, produce: 'unknown' },
   MEMBER_ID_REQUIRED: { code: 79, produce: 'unknown' },
+  /** The preferred replica of a partition is down or not in sync. */
+  PREFERRED_LEADER_NOT_AVAILABLE: { code: 80, produce: 'unknown' },
   GROUP_MAX_SIZE_REACHED: { code: 81, produce: 'unknown' },
   FENCED_INSTANCE_ID: { code: 82, produce: 'unknown' },
+  ELECTION_NOT_NEEDED: { code: 84, produce: 'unknown' },
+  NO_REASSIGNMENT_IN_PROGRESS: { code: 85, produce: 'unknown' },
   /** The broker's validation refused a record. */
   INVALID_RECORD: { code: 87, produce: 'refused' },
   UNSTABLE_OFFSET_COMMIT: { code: 88, produce: 'unknown' },
