@@ -61,6 +61,22 @@ async function run(argv: readonly string[]): Promise<number> {
       const cores = availableParallelism();
       return await runVerify(command.argv, { env, cores, stdout, stderr, signal: interrupt.signal });
     }
+    case 'topics': {
+      const { runTopics } = await import('./cli/topics.ts');
+      const interrupt = new AbortController();
+      // Once: a second interrupt ends the process at once.
+      process.once('SIGINT', () => interrupt.abort());
+      const { stdin, stdout, stderr, env } = process;
+      const { signal } = interrupt;
+      return await runTopics(command.argv, {
+        env,
+        cores: availableParallelism(),
+        stdin,
+        stdout,
+        stderr,
+        signal,
+      });
+    }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');
       const config = loadConfig(command.argv, process.env, availableParallelism());

@@ -8,7 +8,7 @@ export type Command =
   | { readonly type: 'unknown'; readonly message: string };
 
 /** Commands that have a help text of their own. */
-const withOwnHelp = ['init', 'doctor', 'verify', 'dlq', 'send'] as const;
+const withOwnHelp = ['init', 'doctor', 'verify', 'dlq', 'topics', 'send'] as const;
 type OwnHelp = (typeof withOwnHelp)[number];
 
 const names = ['serve', ...withOwnHelp, 'help'] as const;

@@ -23,6 +23,7 @@ Usage:
   ess send [OPTIONS] FILE... | -   send events from files or standard input (ess send --help)
   ess verify [OPTIONS]             prove that nothing was lost or doubled (ess verify --help)
   ess dlq list|show|replay|discard dead letters of the running service (ess dlq --help)
+  ess topics ACTION [OPTIONS]      describe, extend, move Kafka's topics (ess topics --help)
   ess help | --help                this text
   ess --version                    the version
 

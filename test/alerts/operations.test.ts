@@ -10,6 +10,7 @@ import { marked } from 'marked';
 import { dlqHelpText } from '../../src/cli/dlq/options.ts';
 import { doctorHelpText } from '../../src/cli/doctor/options.ts';
 import { initHelpText } from '../../src/cli/init/options.ts';
+import { topicsHelpText } from '../../src/cli/topics/options.ts';
 import { verifyHelpText } from '../../src/cli/verify/options.ts';
 import { optionFlag, optionNames } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
@@ -23,7 +24,13 @@ const text = readFileSync(operationsPath, 'utf8');
 const tokens = marked.lexer(text);
 
 /** Sections that tell of no trouble. */
-const otherSections = ['look-here-first', 'ask-the-doctor-first', 'upgrades'];
+const otherSections = [
+  'look-here-first',
+  'ask-the-doctor-first',
+  'upgrades',
+  'adding-partitions',
+  'adding-a-broker',
+];
 
 /** What each section about a trouble answers. */
 const answers = ['What it is.', 'For the data.', 'Check.', 'Cure.', 'Over when.'];
@@ -90,6 +97,7 @@ describe('docs/operations.md', () => {
       ...(dlqHelpText().match(/--[a-z-]+/g) ?? []),
       ...(doctorHelpText().match(/--[a-z-]+/g) ?? []),
       ...(verifyHelpText().match(/--[a-z-]+/g) ?? []),
+      ...(topicsHelpText().match(/--[a-z-]+/g) ?? []),
     ]);
     const spans: string[] = [];
     marked.walkTokens(tokens, (token) => {

@@ -62,9 +62,9 @@ describe('a listing of events', () => {
     assert.deepEqual(idsOf((await fixture.json<ListJson>('/events', 'limit=2')).events), ['new', 'a']);
   });
 
-  test('gives the same objects as the read of one event', async () => {
+  test('gives the same objects as the read of one event, without their journeys', async () => {
     await fixture.insert([{ id: 'one', source: 's', type: 't', body: '{"id":"one",  "x":[1.0]}' }]);
-    const single = bodyText(await fixture.read('/events/one'));
+    const single = bodyText(await fixture.read('/events/one')).replace(/,"journey":\[.*\]/, '');
     assert.equal(bodyText(await fixture.read('/events/')), `{"events":[${single}],"next_cursor":null}`);
     assert.equal(bodyText(await fixture.read('/events/', '', 'application/x-ndjson')), `${single}\n`);
   });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
+import type { Trouble } from '../../../src/live/troubles.ts';
 import { pinEmbeddedEngine } from '../../../src/store/chdb_engine.ts';
 import { openStore } from '../../../src/store/client.ts';
 import { ensureSchema } from '../../../src/store/migrate.ts';
@@ -113,7 +114,9 @@ test('a reader thread whose store cannot be opened says so in every answer, and 
     atomics: 'disabled',
     workerData: { target: { kind: 'embedded', path }, timeoutMs: 60_000 },
   });
-  readers.on('message', ({ text }: { readonly text: string | null }) => conditions.push(text));
+  readers.on('message', ({ trouble }: { readonly trouble: Trouble | null }) =>
+    conditions.push(trouble?.text ?? null),
+  );
   const list = (): Promise<ReadAnswer> => readers.run({ path: '/events/', query: '', accept: '' });
   try {
     const [thread] = readers.threads;
