@@ -67,7 +67,10 @@ function planFor(
   ongoing: readonly OngoingReassignment[],
   { brokers, partitions }: TopicsOptions,
 ): Move[] {
-  const known = view.brokers.map(({ nodeId }) => nodeId);
+  // One that stands still is no reason to stop watching what is on its way there.
+  const known = [
+    ...new Set([...view.brokers.map(({ nodeId }) => nodeId), ...ongoing.flatMap(({ adding }) => adding)]),
+  ];
   const unknown = brokers.filter((node) => !known.includes(node));
   if (unknown.length > 0) {
     throw new EssError(
