@@ -22,6 +22,8 @@ import { Patience, reasonOf } from '../init/patience.ts';
 const requestTimeoutMs = 10_000;
 /** A cluster that does not answer is asked again for so long, ms. */
 const patienceMs = 30_000;
+/** Each broker is asked so long whether it has heard of a change, ms: one that stands still is asked again. */
+const hearTimeoutMs = 2_000;
 const pollMs = 250;
 
 /** The same question may be answered a moment later. */
@@ -121,7 +123,7 @@ export class TopicsCluster {
         brokers.map(async ({ nodeId }) => {
           try {
             const call = metadataCall([topic, deadLetterTopic]);
-            return holds((await this.client.send(nodeId, call, requestTimeoutMs)).topics);
+            return holds((await this.client.send(nodeId, call, hearTimeoutMs)).topics);
           } catch (error) {
             if (!(error instanceof KafkaError)) throw error;
             return false;

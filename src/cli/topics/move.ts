@@ -146,7 +146,7 @@ const outcomeTexts: Readonly<Record<WatchOutcome, string>> = {
 async function cancel(
   cluster: TopicsCluster,
   ongoing: readonly OngoingReassignment[],
-  { stdout }: TopicsIo,
+  { stdout, signal }: TopicsIo,
 ): Promise<number> {
   if (ongoing.length === 0) {
     stdout.write('Nothing is under way.\n');
@@ -160,6 +160,12 @@ async function cancel(
   );
   stdout.write(refused.map(refusedText).join(''));
   if (refused.length > 0) return 1;
+  const isBack = (topics: readonly TopicMetadata[]): boolean =>
+    ongoing.every(({ topic, partition, adding }) => {
+      const now = topics.find(({ name }) => name === topic)?.partitions[partition];
+      return now !== undefined && !adding.some((node) => now.replicas.includes(node));
+    });
+  await cluster.isEverywhere(isBack, hearMs, signal);
   stdout.write(`Cancelled: ${ongoing.length} partitions keep the replicas that they had.\n`);
   return 0;
 }
