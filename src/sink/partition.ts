@@ -429,8 +429,7 @@ export class PartitionSink {
     }
     const landedRows = this.#landedRows;
     this.#landedRows = 0;
-    const isRepeat = this.#forcedLast === last;
-    if (isRepeat) this.#forcedLast = -1;
+    if (this.#forcedLast === last) this.#forcedLast = -1;
     const home = this.#replayHome ?? this.#home;
     const { layout } = home;
     this.#replayHome = null;

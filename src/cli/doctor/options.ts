@@ -4,6 +4,7 @@ import { wrapped } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags } from '../../config/load.ts';
 import type { Config, OptionName } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
+import { wholeNumberOf } from '../whole_number.ts';
 
 export interface DoctorOptions {
   readonly config: Config;
@@ -82,17 +83,14 @@ export function parseDoctorOptions(
     given,
     isJson: parsed.values.has('json'),
     isStrict: parsed.values.has('strict'),
-    waitMs: waitMsOf(parsed.values.get('wait-ms')?.at(-1)),
+    waitMs: wholeNumberOf(
+      '--wait-ms',
+      parsed.values.get('wait-ms')?.at(-1) ?? String(waitMsDefault),
+      waitMsMin,
+      waitMsMax,
+    ),
     url: urlOf(parsed.values.get('url')?.at(-1)),
   };
-}
-
-function waitMsOf(text: string | undefined): number {
-  if (text === undefined) return waitMsDefault;
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= waitMsMin && value <= waitMsMax) return value;
-  const range = `a whole number from ${waitMsMin} to ${waitMsMax}`;
-  throw new EssError('bad_option', `--wait-ms is ${JSON.stringify(text)}, but must be ${range}`);
 }
 
 function urlOf(text: string | undefined): string | null {

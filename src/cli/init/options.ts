@@ -3,7 +3,7 @@
 import { wrapped } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags } from '../../config/load.ts';
 import type { Config, OptionName } from '../../config/options.ts';
-import { EssError } from '../../errors.ts';
+import { wholeNumberOf } from '../whole_number.ts';
 
 export interface InitOptions {
   readonly config: Config;
@@ -76,14 +76,11 @@ export function parseInitOptions(
     given,
     isApply: parsed.values.has('apply'),
     isJson: parsed.values.has('json'),
-    waitMs: waitMsOf(parsed.values.get('wait-ms')?.at(-1)),
+    waitMs: wholeNumberOf(
+      '--wait-ms',
+      parsed.values.get('wait-ms')?.at(-1) ?? String(waitMsDefault),
+      0,
+      waitMsMax,
+    ),
   };
-}
-
-function waitMsOf(text: string | undefined): number {
-  if (text === undefined) return waitMsDefault;
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (value <= waitMsMax) return value;
-  const range = `a whole number from 0 to ${waitMsMax}`;
-  throw new EssError('bad_option', `--wait-ms is ${JSON.stringify(text)}, but must be ${range}`);
 }

@@ -4,6 +4,7 @@
 
 import { makeCall, type WireCall } from './call.ts';
 import type { PartitionOutcome } from './reassignments.ts';
+import { writeTopicPartitions } from './topic_partitions.ts';
 
 const api = { key: 43, version: 2, name: 'ElectLeaders', isFlexible: true } as const;
 const preferredElection = 0;
@@ -24,13 +25,7 @@ export function electLeadersCall(
     api,
     (body) => {
       body.int8(preferredElection);
-      body.compactCount(topics.size);
-      for (const [topic, partitions] of topics) {
-        body.compactString(topic);
-        body.compactCount(partitions.length);
-        for (const partition of partitions) body.int32(partition);
-        body.noTags();
-      }
+      writeTopicPartitions(body, topics);
       body.int32(timeoutMs);
       body.noTags();
     },

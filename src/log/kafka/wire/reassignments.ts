@@ -3,6 +3,7 @@
 // controller. Fields: the *Request.json and *Response.json of Apache Kafka; 3.7 and 4.1 both take version 0.
 
 import { makeCall, type WireCall } from './call.ts';
+import { writeTopicPartitions } from './topic_partitions.ts';
 
 const alterApi = { key: 45, version: 0, name: 'AlterPartitionReassignments', isFlexible: true } as const;
 const listApi = { key: 46, version: 0, name: 'ListPartitionReassignments', isFlexible: true } as const;
@@ -109,13 +110,7 @@ export function listReassignmentsCall(
     listApi,
     (body) => {
       body.int32(timeoutMs);
-      body.compactCount(topics.size);
-      for (const [topic, partitions] of topics) {
-        body.compactString(topic);
-        body.compactCount(partitions.length);
-        for (const partition of partitions) body.int32(partition);
-        body.noTags();
-      }
+      writeTopicPartitions(body, topics);
       body.noTags();
     },
     (body) => {
