@@ -73,10 +73,14 @@ async function operations() {
       },
     },
   });
-  // A wide table scrolls by itself.
+  // A wide table scrolls by itself, and each is a place of its own to a screen reader.
   const html = await marked.parse(readFileSync(operationsFile, 'utf8'));
+  let tables = 0;
   return html
-    .replaceAll('<table>', '<div class="scroll" role="region" aria-label="Table" tabindex="0"><table>')
+    .replaceAll('<table>', () => {
+      tables += 1;
+      return `<div class="scroll" role="region" aria-label="Table ${tables}" tabindex="0"><table>`;
+    })
     .replaceAll('</table>', '</table></div>');
 }
 

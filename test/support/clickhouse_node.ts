@@ -18,6 +18,8 @@ export type Fault =
   | 'drop_before'
   /** Executes, then closes the connection without an answer. */
   | 'drop_after'
+  /** The same, but an error is told. */
+  | 'drop_success'
   /** The port is closed, and every connection with it. */
   | 'down'
   /** Answers with this error of ClickHouse and executes nothing. */

@@ -258,7 +258,7 @@ class Replica {
         throw new NodeFailure(fault.reject, 'REFUSED_ON_PURPOSE', 'Refused on purpose');
       const answer = await this.#run(request, url, body);
       if (insert !== null) insert.isDone = true;
-      if (fault === 'drop_after') {
+      if (fault === 'drop_after' || fault === 'drop_success') {
         request.socket.destroy();
         return;
       }
