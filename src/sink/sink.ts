@@ -112,6 +112,8 @@ export class Sink {
   }
 
   #assign(partitionNumber: number, position: LogPosition): void {
+    // Dealt again because others stop, too: whoever is left gets it in a moment, and one more start would hold up the end.
+    if (this.#isStopping) return;
     const partition = new PartitionSink(partitionNumber, this.#parts);
     this.#partitions.set(partitionNumber, partition);
     this.#parts.board.set(partitionNumber, 'owner', this.#number);

@@ -481,6 +481,23 @@ test('a store that was lost is filled again from the ledger on, as far as the lo
     assert.equal((await eventsOf(rig.store, true)).length, 15);
   }));
 
+test('a partition that is dealt to a sink which stops already is left to whoever comes next', () =>
+  withRig({ partitions: 2 }, async (rig) => {
+    await rig.append(events(5), 0);
+    await rig.append(events(5), 1);
+    await rig.whileLooping(
+      () => until(() => rig.board.get(0, 'stored') === 5 && rig.board.get(1, 'stored') === 5),
+      {},
+      // As when another sink thread has left the group a moment before. A start from here would never come to an end.
+      (listener) => {
+        listener.revoked(1);
+        listener.assigned(1, { offset: 5, metadata: '' });
+      },
+    );
+    assert.equal(rig.board.get(1, 'owner'), 0);
+    await auditLedger(rig.store, rig.epoch, [5, 5]);
+  }));
+
 test('records that are trimmed away and not in the store halt their partition with the gap named, and no other', () =>
   withRig({ partitions: 2 }, async (rig) => {
     await rig.append(events(10), 0);

@@ -12,7 +12,7 @@ import {
   openEmbeddedAppender,
   openEmbeddedConsumer,
 } from '../../src/log/embedded/open.ts';
-import type { LogAppender, LogPosition } from '../../src/log/log.ts';
+import type { AssignmentListener, LogAppender, LogPosition } from '../../src/log/log.ts';
 import { createDoorbell, Doorbell } from '../../src/ring/doorbell.ts';
 import { LedgerWriter } from '../../src/sink/ledger.ts';
 import { PartitionSink, type SinkParts } from '../../src/sink/partition.ts';
@@ -194,15 +194,30 @@ export class Rig {
     };
   }
 
-  /** Runs a whole sink thread's loop over all partitions for as long as `work` takes, then stops it in order. */
-  async whileLooping(work: () => Promise<void>, limits: Partial<SinkLoopLimits> = {}): Promise<void> {
-    const parts = this.#parts(await this.#newConsumer(), limits);
+  /**
+   * Runs a whole sink thread's loop over all partitions for as long as `work` takes, then stops it in order. `onStopped`
+   * may deal partitions to it once it was told to stop.
+   */
+  async whileLooping(
+    work: () => Promise<void>,
+    limits: Partial<SinkLoopLimits> = {},
+    onStopped: (listener: AssignmentListener) => void = () => {},
+  ): Promise<void> {
+    const consumer = await this.#newConsumer();
+    const listeners: AssignmentListener[] = [];
+    const start = consumer.start.bind(consumer);
+    consumer.start = (listener) => {
+      listeners.push(listener);
+      return start(listener);
+    };
+    const parts = this.#parts(consumer, limits);
     const sink = new Sink(parts, this.#limits(limits), new Doorbell(createDoorbell()), true, 0);
     const running = sink.run();
     try {
       await work();
     } finally {
       sink.stop();
+      listeners.forEach(onStopped);
       await running;
     }
   }
