@@ -1,5 +1,5 @@
-// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat and Java (tests with Kafka) and Chromium
-// (tests of the page) are installed where we are root; prometheus and promtool (for /metrics and the alerts) are only
+// Gets the tools that npm cannot, from Debian's packages: wrk (benches), kcat, faketime and Java (tests with Kafka) and
+// Chromium (tests of the page) are installed where we are root; prometheus and promtool (for /metrics and the alerts) are only
 // unpacked into .cache/tools, since installing their package would start a Prometheus. Kafka itself comes by
 // scripts/kafka.mjs. k6 (load tests) is built by Go, in a minute or two, where Go is there. What
 // only benches need is got when it is named: Benthos, built by Go too, and peers-python, a virtual environment with
@@ -88,6 +88,8 @@ const tools = {
   kcat: { packageName: 'kcat', get: install },
   java: { packageName: 'default-jre-headless', get: install },
   openssl: { packageName: 'openssl', get: install },
+  // A machine whose clock is wrong, for tests of what notices it.
+  faketime: { packageName: 'faketime', get: install },
   chromium: { packageName: 'chromium', get: install },
   // Only to fetch Kafka: kafka.mjs asks for it where the jars are not there yet.
   mvn: { packageName: 'maven', get: install, isOnDemand: true },

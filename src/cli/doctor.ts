@@ -24,8 +24,6 @@ export interface DoctorIo {
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly machine: Machine;
-  /** The clock here, epoch ms. Default: Date.now. */
-  readonly now?: () => number;
 }
 
 /** Runs the command line after `doctor`; gives the exit code. Never rejects for what a user or a dependency does. */
@@ -52,7 +50,6 @@ export async function runDoctor(argv: readonly string[], io: DoctorIo): Promise<
 /** Everything at the same time, so that what hangs takes no time from the rest. */
 async function examine(options: DoctorOptions, io: DoctorIo): Promise<Line[]> {
   const { config, given, waitMs, url } = options;
-  const { now = Date.now } = io;
   // Files of passwords and certificates first: their faults are faults of the command line.
   const target = kafkaTarget(config);
   const nodes = clickhouseNodes(config);
@@ -62,7 +59,7 @@ async function examine(options: DoctorOptions, io: DoctorIo): Promise<Line[]> {
     store: nodes === null,
   });
   if (url !== null) tasks.push(serviceTask(url, deadline));
-  if (nodes !== null) tasks.push(...clickhouseTasks(nodes, deadline, now));
+  if (nodes !== null) tasks.push(...clickhouseTasks(nodes, deadline));
   if (target === null) return settleAll(tasks, deadline);
   const [{ KafkaFacts }, { clusterTasks }, { topicTasks }, { groupTasks }] = await Promise.all([
     import('./doctor/kafka_facts.ts'),
@@ -70,7 +67,7 @@ async function examine(options: DoctorOptions, io: DoctorIo): Promise<Line[]> {
     import('./doctor/kafka_topics.ts'),
     import('./doctor/kafka_group.ts'),
   ]);
-  const facts = new KafkaFacts(target, deadline, now);
+  const facts = new KafkaFacts(target, deadline);
   tasks.push(
     ...clusterTasks(facts, config),
     ...topicTasks(facts, config, given.has('partitions'), deadline),

@@ -329,10 +329,7 @@ test('a replica without Keeper, and one that is behind', async () => {
   await pair.setState(0, {});
 });
 
-test('by injection: a clock that differs, a version that is old, settings that are fixed, a disk that is full', async () => {
-  const shifted = (ms: number) => examine(on(plain.urls), { env, machine, now: () => Date.now() + ms });
-  assertHas(await shifted(-10_000), 'clickhouse_clock', 'warning', 'ahead of');
-  assertHas(await shifted(600_000), 'clickhouse_clock', 'error', 'behind');
+test('by injection: a version that is old, settings that are fixed, a disk that is full', async () => {
   assert.equal(clockSkewOf({ sentMs: 10, thereMs: 15, receivedMs: 20 }), 0);
   assert.equal(clockSkewOf({ sentMs: 10, thereMs: 30, receivedMs: 20 }), 10);
   for (const [version, verdict] of [

@@ -20,7 +20,7 @@ import { stampText } from '../../src/log/kafka/position_stamp.ts';
 import { ClickHouseNode } from '../support/clickhouse_node.ts';
 import { EssProcess } from '../support/ess_process.ts';
 import { KafkaCluster, needsKafka } from '../support/kafka_cluster.ts';
-import { assertHas, examine, faults, has, untilHas } from './doctor_run.ts';
+import { assertHas, examine, examineAtOffset, faults, has, needsFaketime, untilHas } from './doctor_run.ts';
 
 const minute = 60_000;
 const day = 86_400_000;
@@ -72,10 +72,15 @@ test('a deployment on Kafka', { ...needsKafka(), timeout: 15 * minute }, async (
       'service_conservation',
     ] as const)
       assertHas(report, check, 'ok');
-    // No clock can be changed here: instead the doctor's own is off, for which it cannot know better.
-    const late = await examine(at(), { now: () => Date.now() - 10_000 });
+  });
+
+  await context.test('a machine whose clock is wrong', needsFaketime(), async () => {
+    const late = await examineAtOffset('-10s', at());
     assertHas(late, 'kafka_clock', 'warning', 'ahead of');
     assertHas(late, 'clickhouse_clock', 'warning', 'ahead of');
+    const early = await examineAtOffset('+600s', at());
+    assertHas(early, 'kafka_clock', 'error', 'behind');
+    assertHas(early, 'clickhouse_clock', 'error', 'behind');
   });
 
   await context.test('settings of the topics that do harm', async () => {

@@ -1,8 +1,11 @@
-// Runs `ess doctor` in this process for its tests, and looks lines up in its report.
+// Runs `ess doctor` for its tests, in this process or with another clock, and looks lines up in its report.
 
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
 import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { CheckId } from '../../src/cli/doctor/checks.ts';
 import type { Verdict } from '../../src/cli/doctor/report.ts';
 import { type DoctorIo, runDoctor } from '../../src/cli/doctor.ts';
@@ -32,7 +35,7 @@ class Sink extends Writable {
   }
 }
 
-export type Surroundings = Partial<Pick<DoctorIo, 'env' | 'machine' | 'now'>>;
+export type Surroundings = Partial<Pick<DoctorIo, 'env' | 'machine'>>;
 
 export async function runText(argv: readonly string[], around: Surroundings = {}): Promise<Outcome> {
   const stdout = new Sink();
@@ -50,7 +53,27 @@ export interface Report {
 
 /** The report of --json, of which every line is complete. */
 export async function examine(argv: readonly string[], around: Surroundings = {}): Promise<Report> {
-  const { code, out, err } = await runText(['--json', ...argv], around);
+  return reportOf(await runText(['--json', ...argv], around));
+}
+
+/** The report of a process of its own, on a machine whose clock is off by this much: "-10s", "+2h". */
+export async function examineAtOffset(offset: string, argv: readonly string[]): Promise<Report> {
+  const entry = fileURLToPath(new URL('./ess.js', import.meta.url));
+  const child = spawn('faketime', ['-f', offset, process.execPath, entry, 'doctor', '--json', ...argv], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [out, err, code] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    new Promise<number>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (status) => resolve(status ?? -1));
+    }),
+  ]);
+  return reportOf({ code, out, err });
+}
+
+function reportOf({ code, out, err }: Outcome): Report {
   assert.equal(err, '');
   const { verdict, checks }: { verdict: Verdict; checks: readonly ReportLine[] } = JSON.parse(out);
   for (const line of checks) {
@@ -61,6 +84,15 @@ export async function examine(argv: readonly string[], around: Surroundings = {}
   }
   assert.equal(code, verdict === 'error' ? 1 : 0);
   return { code, verdict, lines: checks };
+}
+
+/** For tests that change a clock: skipped, and said so, where faketime is missing; with ESS_REQUIRE_ALL=1 they fail. */
+export function needsFaketime(): { readonly skip: string | false } {
+  if (spawnSync('faketime', ['--version'], { stdio: 'ignore' }).error === undefined) return { skip: false };
+  const why = 'faketime is not on PATH (node scripts/tools.mjs faketime installs it)';
+  assert.notEqual(process.env['ESS_REQUIRE_ALL'], '1', `${why}, and ESS_REQUIRE_ALL=1`);
+  console.error(`SKIPPED: ${why}`);
+  return { skip: why };
 }
 
 /** What is wrong: "check verdict". */

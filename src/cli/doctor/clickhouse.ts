@@ -40,12 +40,7 @@ const tableChecks: readonly CheckId[] = [
   'clickhouse_layout',
 ];
 
-/** `now`: the clock here, epoch ms. */
-export function clickhouseTasks(
-  shards: readonly (readonly ClickhouseNode[])[],
-  deadline: Deadline,
-  now: () => number,
-): Task[] {
+export function clickhouseTasks(shards: readonly (readonly ClickhouseNode[])[], deadline: Deadline): Task[] {
   const ofNodes = shards.flatMap((replicas) =>
     replicas.flatMap((node): Task[] => {
       const subject = new URL(node.url).host;
@@ -64,7 +59,7 @@ export function clickhouseTasks(
         {
           ids: nodeChecks,
           subject,
-          run: () => withStore(systemDatabase, (store) => nodeLines(subject, store, now)),
+          run: () => withStore(systemDatabase, (store) => nodeLines(subject, store)),
         },
         {
           ids: ['clickhouse_parts', 'clickhouse_disk'],
@@ -103,8 +98,8 @@ interface SettingRow {
   readonly readonly: number;
 }
 
-async function nodeLines(subject: string, store: Store, now: () => number): Promise<Line[]> {
-  const sentMs = now();
+async function nodeLines(subject: string, store: Store): Promise<Line[]> {
+  const sentMs = Date.now();
   let row: { readonly version: string; readonly ms: string } | undefined;
   try {
     [row] = await store.rows('SELECT version() AS version, toUnixTimestamp64Milli(now64(3)) AS ms');
@@ -118,7 +113,7 @@ async function nodeLines(subject: string, store: Store, now: () => number): Prom
       ...others.map((id) => unknown(id, subject, 'the node does not answer')),
     ];
   }
-  const receivedMs = now();
+  const receivedMs = Date.now();
   const lines: Line[] = [
     ok('clickhouse_nodes', subject, `answers within ${durationText(receivedMs - sentMs)}`),
   ];

@@ -38,14 +38,12 @@ export class KafkaFacts {
   readonly target: KafkaTarget;
   readonly client: KafkaClient;
   readonly #deadline: Deadline;
-  readonly #now: () => number;
   readonly #topics = new Map<string, Promise<TopicFound | null>>();
 
-  /** No I/O. `now`: the clock here, epoch ms. */
-  constructor(target: KafkaTarget, deadline: Deadline, now: () => number) {
+  /** No I/O. */
+  constructor(target: KafkaTarget, deadline: Deadline) {
     this.target = target;
     this.#deadline = deadline;
-    this.#now = now;
     this.client = new KafkaClient(target, { name: 'ess-doctor', requestTimeoutMs: deadline.questionMs });
   }
 
@@ -128,10 +126,10 @@ export class KafkaFacts {
   /** Rejects with KafkaError if no controller answers; code 35 where the brokers do not know the question. */
   readonly quorum = once(async (): Promise<Quorum> => {
     const asked = await this.#everywhere(async (nodeId, ms): Promise<Quorum> => {
-      const sentMs = this.#now();
+      const sentMs = Date.now();
       const answer = await this.client.send(nodeId, describeQuorumCall(), ms);
       if (answer.errorCode !== 0) throw refusal(answer.errorCode);
-      return { ...answer, sentMs, receivedMs: this.#now() };
+      return { ...answer, sentMs, receivedMs: Date.now() };
     });
     const told = [...asked.values()];
     const answers = told.flatMap((each) => ('answer' in each ? [each.answer] : []));
