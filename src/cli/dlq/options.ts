@@ -104,7 +104,7 @@ ${sections.join('')}
 replay --all stops when the store refuses again everything that was just replayed.
 
 Exit code: 0 everything was done (or had been done before), 1 something was not, 2 the command line
-is not valid.
+is not valid, 130 interrupted.
 `;
 }
 

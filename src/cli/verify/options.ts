@@ -49,7 +49,7 @@ while the system takes events: what is in flight is counted as such.
 Options, beside those of serve (ess --help):
 ${sections.join('')}
 Exit code: 0 exact, 1 something was found (a line each: partition, offsets, what it means, what to
-do) or log or store do not answer, 2 an option is not valid.
+do) or log or store do not answer, 2 an option is not valid, 130 interrupted.
 `;
 }
 
