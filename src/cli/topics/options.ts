@@ -1,7 +1,7 @@
 // The command line of `ess topics`: an action, the options of `serve`, which name the cluster and its topics, and a few of
 // its own. Runs on the main thread of a process of its own.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags, suggestion } from '../../config/load.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
@@ -30,10 +30,8 @@ export interface TopicsOptions {
   readonly waitMs: number;
 }
 
-interface FlagInfo extends Flag {
-  readonly placeholder?: string;
+interface TopicsFlag extends FlagInfo {
   readonly actions: readonly TopicsAction[];
-  readonly description: string;
 }
 
 const waitMsDefault = 3_600_000;
@@ -87,16 +85,14 @@ const flags = {
     description: `How long a change is watched. The change itself goes on. (0 to ${waitMsMax}; default ${waitMsDefault})`,
   },
   help: { type: 'boolean', actions: topicsActions, description: 'This text.' },
-} as const satisfies Record<string, FlagInfo>;
+} as const satisfies Record<string, TopicsFlag>;
 
 /** The text of `ess topics --help`, at most 100 columns wide. */
 export function topicsHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, actions, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}${
-        actions.length === topicsActions.length ? '' : `  (${actions.join(', ')})`
-      }\n${wrapped(description, 6)}`,
-  );
+  const told = Object.entries<TopicsFlag>(flags).map(([name, { actions, ...flag }]) => {
+    const isCommon = actions.length === topicsActions.length;
+    return [name, isCommon ? flag : { ...flag, remark: ` (${actions.join(', ')})` }];
+  });
   return `Usage: ess topics describe [--json] [OPTIONS]
        ess topics add-partitions NUMBER [--yes] [OPTIONS]
        ess topics move --brokers ID,ID,... [--partitions N,N,...] [--yes] [OPTIONS]
@@ -112,7 +108,7 @@ move            Spreads the replicas evenly over the brokers named, moving as fe
 elect           Makes the preferred replica of every partition its leader.
 
 Options, beside those of serve (ess --help):
-${sections.join('')}
+${flagsText(Object.fromEntries(told))}
 Exit code: 0 done, 1 not done or not yet, 2 an option is not valid, 130 interrupted.
 `;
 }
@@ -135,7 +131,7 @@ export function parseTopicsOptions(
   const [given, ...others] = rest;
   if (isAdding && (given === undefined || given.startsWith('-')))
     throw bad('how many partitions there are to be is missing: ess topics add-partitions NUMBER');
-  const own = Object.entries<FlagInfo>(flags);
+  const own = Object.entries<TopicsFlag>(flags);
   const parsed = parseConfigFlags(
     isAdding ? others : rest,
     // --partitions of `serve` is how many a new log gets: of no use where `move` has another one of that name.
