@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { PassThrough, type Readable } from 'node:stream';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { commandOf } from '../../src/cli/command.ts';
-import type { TopicReport, TopicsReport } from '../../src/cli/topics/describe.ts';
+import type { PartitionReport, TopicReport, TopicsReport } from '../../src/cli/topics/describe.ts';
+import { until } from '../log/eventually.ts';
 import { KafkaAdmin } from '../support/kafka_admin.ts';
 import { KafkaCluster, needsKafka } from '../support/kafka_cluster.ts';
 import { kcat, needsKcat } from '../support/kcat.ts';
@@ -132,7 +132,7 @@ test('topics of a cluster', skipping, async (context) => {
         const found = view.topics.get(topic)?.partitions.find(({ partition }) => partition === 0);
         return found?.replicas[0];
       };
-      while ((await preferred()) !== others[0]) await sleep(50);
+      await until(async () => (await preferred()) === others[0]);
     }
     const found = await report();
     assert.ok(
@@ -286,7 +286,7 @@ test('topics of a cluster', skipping, async (context) => {
     assert.ok((await run(at('move', '--cancel'))).out.includes('Nothing is under way'));
     // It was taken for dead, and is not known everywhere at once again.
     for (const { port } of cluster.nodes)
-      while ((await new KafkaAdmin(port).view([topic])).nodes.length < 3) await sleep(100);
+      await until(async () => (await new KafkaAdmin(port).view([topic])).nodes.length === 3);
     await cluster.untilHealthy(topic);
     still.pause();
     try {
@@ -294,9 +294,8 @@ test('topics of a cluster', skipping, async (context) => {
       assert.deepEqual([early.code, early.out], [130, '']);
       const interrupt = new AbortController();
       const interrupting = run(command, { signal: interrupt.signal });
-      while (!events(await report()).partitions.some(({ adding }) => adding.includes(still.index))) {
-        await sleep(100);
-      }
+      const isOnItsWay = ({ adding }: PartitionReport): boolean => adding.includes(still.index);
+      await until(async () => events(await report()).partitions.some(isOnItsWay));
       interrupt.abort();
       const interrupted = await interrupting;
       assert.equal(interrupted.code, 130, interrupted.out);
