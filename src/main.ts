@@ -2,8 +2,27 @@
 // `ess --help` and `ess send` load neither the server nor the store.
 
 import { availableParallelism } from 'node:os';
+import { terminalReset } from './cli/bar.ts';
 import { commandOf } from './cli/command.ts';
 import { EssError, errorKinds } from './errors.ts';
+
+/** Aborts at the first interrupt: the command ends in order. A second one ends the process at once. */
+function firstInterrupt(): AbortSignal {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => {
+    interrupt.abort();
+    endAtInterrupt();
+  });
+  return interrupt.signal;
+}
+
+/** Ends as an interrupt does anyway, but not without giving the terminal back as it was before a progress bar. */
+function endAtInterrupt(): void {
+  process.once('SIGINT', () => {
+    if (process.stderr.isTTY === true) process.stderr.write(terminalReset);
+    process.kill(process.pid, 'SIGINT');
+  });
+}
 
 /** The command line or the configuration is not valid. */
 const exitBadUsage = 2;
@@ -24,23 +43,22 @@ async function run(argv: readonly string[]): Promise<number> {
       return exitBadUsage;
     case 'send': {
       const { runSend } = await import('./cli/send/run.ts');
-      const interrupt = new AbortController();
-      // Once: a second interrupt ends the process at once.
-      process.once('SIGINT', () => interrupt.abort());
       const { stdin, stdout, stderr } = process;
-      return await runSend(command.argv, { stdin, stdout, stderr, signal: interrupt.signal });
+      return await runSend(command.argv, { stdin, stdout, stderr, signal: firstInterrupt() });
     }
     case 'init': {
       const { runInit } = await import('./cli/init.ts');
       const { openDataDir } = await import('./engine/data_dir.ts');
       const { stdout, stderr, env } = process;
       const cores = availableParallelism();
+      endAtInterrupt();
       return await runInit(command.argv, { env, cores, stdout, stderr, openDataDir });
     }
     case 'dlq': {
       const { runDlq } = await import('./cli/dlq.ts');
       const { stdout, stderr, env } = process;
-      return await runDlq(command.argv, { env, cores: availableParallelism(), stdout, stderr });
+      const cores = availableParallelism();
+      return await runDlq(command.argv, { env, cores, stdout, stderr, signal: firstInterrupt() });
     }
     case 'doctor': {
       const { runDoctor } = await import('./cli/doctor.ts');
@@ -54,28 +72,20 @@ async function run(argv: readonly string[]): Promise<number> {
     }
     case 'verify': {
       const { runVerify } = await import('./cli/verify.ts');
-      const interrupt = new AbortController();
-      // Once: a second interrupt ends the process at once.
-      process.once('SIGINT', () => interrupt.abort());
       const { stdout, stderr, env } = process;
       const cores = availableParallelism();
-      return await runVerify(command.argv, { env, cores, stdout, stderr, signal: interrupt.signal });
+      const signal = firstInterrupt();
+      const code = await runVerify(command.argv, { env, cores, stdout, stderr, signal });
+      // What still waits, or counts in the engine of this process, has nothing to finish.
+      if (signal.aborted) process.kill(process.pid, 'SIGINT');
+      return code;
     }
     case 'topics': {
       const { runTopics } = await import('./cli/topics.ts');
-      const interrupt = new AbortController();
-      // Once: a second interrupt ends the process at once.
-      process.once('SIGINT', () => interrupt.abort());
       const { stdin, stdout, stderr, env } = process;
-      const { signal } = interrupt;
-      return await runTopics(command.argv, {
-        env,
-        cores: availableParallelism(),
-        stdin,
-        stdout,
-        stderr,
-        signal,
-      });
+      const cores = availableParallelism();
+      const signal = firstInterrupt();
+      return await runTopics(command.argv, { env, cores, stdin, stdout, stderr, signal });
     }
     case 'serve': {
       const { loadConfig } = await import('./config/load.ts');

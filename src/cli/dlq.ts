@@ -17,6 +17,8 @@ import { type Letter, type Result, Service } from './dlq/service.ts';
 /** Exit codes beside 0, which means that everything was done, or had been done before. */
 const exitNotAll = 1;
 const exitBadUsage = 2;
+/** 128 + SIGINT, as shells have it. */
+const exitInterrupted = 130;
 
 /** Letters in the first request, which shows whether the cause is mended, and in each one after it. */
 const lettersAtFirst = 10;
@@ -29,8 +31,10 @@ export interface DlqIo {
   readonly env: NodeJS.ProcessEnv;
   /** Cores of the machine, for the defaults of `serve`. */
   readonly cores: number;
-  readonly stdout: Writable;
+  readonly stdout: Writable & { readonly isTTY?: boolean };
   readonly stderr: Writable & { readonly isTTY?: boolean };
+  /** Aborted when the user interrupts: nothing more is begun, and what was begun is waited for. */
+  readonly signal: AbortSignal;
 }
 
 /** Runs the command line after `dlq`; gives the exit code. Never rejects for what a user or a service does. */
@@ -41,9 +45,17 @@ export async function runDlq(argv: readonly string[], io: DlqIo): Promise<number
       io.stdout.write(dlqHelpText());
       return 0;
     }
-    return await run(options, io);
+    const code = await run(options, io);
+    return io.signal.aborted && code !== 0 ? exitInterrupted : code;
   } catch (error) {
     if (!(error instanceof EssError)) throw error;
+    if (io.signal.aborted && error.code !== 'bad_option') {
+      // What only reads is ended by the interrupt itself.
+      const isReading = error.code === 'service_unreachable';
+      const text = isReading ? 'nothing more was begun' : error.message;
+      io.stderr.write(`ess dlq: interrupted: ${text}\n`);
+      return exitInterrupted;
+    }
     const isUsage = error.code === 'bad_option';
     const advice = isUsage ? 'See ess dlq --help.' : errorKinds[error.code].action;
     io.stderr.write(`ess dlq: ${error.message}\n${advice}\n`);
@@ -53,7 +65,7 @@ export async function runDlq(argv: readonly string[], io: DlqIo): Promise<number
 
 async function run(options: DlqOptions, io: DlqIo): Promise<number> {
   const { action, url } = options;
-  const service = new Service(url);
+  const service = new Service(url, io.signal);
   switch (action.type) {
     case 'list': {
       for await (const letter of service.letters(action.state)) {
@@ -91,12 +103,21 @@ async function settle(
   const progress = await startProgress(
     io.stderr,
     positions.length,
-    !options.isQuiet && positions.length > lettersAtATime,
+    // On one terminal with them, the lines of results are what shows how far it is.
+    !options.isQuiet && positions.length > lettersAtATime && io.stdout.isTTY !== true,
   );
   let isAllDone = true;
   let done = 0;
   try {
     while (done < positions.length) {
+      if (io.signal.aborted) {
+        progress.stop();
+        const left = positions.length - done;
+        io.stderr.write(
+          `ess dlq: interrupted. ${left} of ${positions.length} letters are left as they were: the same command goes on.\n`,
+        );
+        return exitInterrupted;
+      }
       const some = positions.slice(done, done + (done === 0 ? lettersAtFirst : lettersAtATime));
       const results = await work(some);
       for (const result of results) {

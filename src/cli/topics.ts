@@ -1,8 +1,10 @@
 // `ess topics`: looks at the topics in Kafka, gives them more partitions, moves their replicas and elects their leaders.
 // Runs on the main thread of a process of its own; the service goes on meanwhile.
 
+import type { Writable } from 'node:stream';
 import { kafkaTarget } from '../config/kafka.ts';
 import { EssError, errorKinds } from '../errors.ts';
+import type { OnWaiting } from './init/patience.ts';
 import { addPartitions } from './topics/add_partitions.ts';
 import { TopicsCluster } from './topics/cluster.ts';
 import { describeTopics } from './topics/describe.ts';
@@ -15,6 +17,8 @@ import { reportJson, reportText } from './topics/report.ts';
 /** Exit codes beside 0. */
 const exitNotDone = 1;
 const exitBadUsage = 2;
+/** 128 + SIGINT, as shells have it. */
+const exitInterrupted = 130;
 
 /** Runs the command line after `topics`; gives the exit code. Never rejects for what a user or Kafka does. */
 export async function runTopics(argv: readonly string[], io: TopicsIo): Promise<number> {
@@ -28,14 +32,20 @@ export async function runTopics(argv: readonly string[], io: TopicsIo): Promise<
     if (target === null) {
       throw new EssError('bad_option', 'the embedded log has no topics: --kafka-brokers says where Kafka is');
     }
-    const cluster = new TopicsCluster(target);
+    const cluster = new TopicsCluster(target, io.signal, waitingTeller(io.stderr));
     try {
-      return await act(cluster, options, io);
+      const code = await act(cluster, options, io);
+      return io.signal.aborted && code !== 0 ? exitInterrupted : code;
     } finally {
       await cluster.close();
     }
   } catch (error) {
     if (!(error instanceof EssError)) throw error;
+    if (io.signal.aborted && error.code !== 'bad_option') {
+      const text = error.code === 'stopping' ? 'ess topics describe shows how things are' : error.message;
+      io.stderr.write(`ess topics: interrupted: ${text}\n`);
+      return exitInterrupted;
+    }
     io.stderr.write(`ess topics: ${error.message}\n${adviceFor(error)}\n`);
     return error.code === 'bad_option' ? exitBadUsage : exitNotDone;
   }
@@ -55,6 +65,17 @@ async function act(cluster: TopicsCluster, options: TopicsOptions, io: TopicsIo)
     case 'elect':
       return electLeaders(cluster, options, io);
   }
+}
+
+/** Tells once why something is waited for: else a cluster that does not answer is a minute of silence. */
+function waitingTeller(stderr: Writable): OnWaiting {
+  const told = new Set<string>();
+  return (what, reason) => {
+    const text = `waiting for ${what}: ${reason}`;
+    if (reason === null || told.has(text)) return;
+    told.add(text);
+    stderr.write(`${text}\n`);
+  };
 }
 
 function adviceFor({ code }: EssError): string {

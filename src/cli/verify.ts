@@ -11,6 +11,8 @@ import { addressOf, failureText, verifyRemotely } from './verify/remote.ts';
 /** Exit codes beside 0, which means exact. */
 const exitNotExact = 1;
 const exitBadUsage = 2;
+/** 128 + SIGINT, as shells have it. */
+const exitInterrupted = 130;
 
 /** What the command uses of its process. */
 export interface VerifyIo {
@@ -25,19 +27,23 @@ export interface VerifyIo {
 
 /** Runs the command line after `verify`; gives the exit code. Never rejects for what a user, log or store does. */
 export async function runVerify(argv: readonly string[], io: VerifyIo): Promise<number> {
-  const { env, cores, stdout, stderr } = io;
+  const { env, cores, stdout, stderr, signal } = io;
   try {
     const options = parseVerifyOptions(argv, env, cores);
     if (options === null) {
       stdout.write(verifyHelpText());
       return 0;
     }
-    const json = await reportOf(options, io);
+    const json = await orInterrupted(reportOf(options, io), signal);
     const report = readReport(json);
     if (report === null) throw new EssError('store_unavailable', 'what answered is no ESS of this version');
     stdout.write(options.isJson ? `${json}\n` : report.text);
     return report.isExact ? 0 : exitNotExact;
   } catch (error) {
+    if (signal.aborted) {
+      stderr.write('ess verify: interrupted: nothing is proven, and nothing was changed\n');
+      return exitInterrupted;
+    }
     const text = failureText(error);
     if (text === null) throw error;
     const isUsage = error instanceof EssError && error.code === 'bad_option';
@@ -48,9 +54,19 @@ export async function runVerify(argv: readonly string[], io: VerifyIo): Promise<
   }
 }
 
+/** Rejects as soon as the user interrupts, whatever is still waited for: nothing has to be brought to an end. */
+function orInterrupted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => reject(new EssError('stopping', 'interrupted'));
+    signal.addEventListener('abort', end, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', end));
+  });
+}
+
 async function reportOf(options: VerifyOptions, { stderr, signal }: VerifyIo): Promise<string> {
   const { config, isDeep, url } = options;
   const progress = stderr.isTTY === true ? new Progress(stderr) : null;
+  signal.addEventListener('abort', () => progress?.stop(), { once: true });
   const remotely = (address: string): Promise<string> =>
     verifyRemotely(address, isDeep, signal, progress?.onProgress ?? null);
   try {

@@ -1,5 +1,6 @@
 // The text of `ess --help`, made from the option table.
 
+import type { Flag } from './load.ts';
 import {
   type Option,
   type OptionName,
@@ -52,6 +53,25 @@ function optionText(name: OptionName): string {
   const range = option.type === 'string' ? '' : `${optionRange(option)}; `;
   const description = `${option.description} (${range}default ${optionDefault(option)})`;
   return `  --${optionFlag(name)} ${placeholder}  (${optionVariable(name)})\n${wrapped(description, 6)}`;
+}
+
+/** A flag that a command has of its own. */
+export interface FlagInfo extends Flag {
+  /** Its value in the help text; none for one that is only given or not. */
+  readonly placeholder?: string;
+  /** Behind its name. */
+  readonly remark?: string;
+  readonly description: string;
+}
+
+/** The part of a command's help text that tells of its own flags, by name. */
+export function flagsText(flags: Readonly<Record<string, FlagInfo>>): string {
+  return Object.entries(flags)
+    .map(([name, { placeholder, remark, description }]) => {
+      const words = [`  --${name}`, placeholder, remark].filter((word) => word !== undefined);
+      return `${words.join(' ')}\n${wrapped(description, 6)}`;
+    })
+    .join('');
 }
 
 /** The text in lines of at most 100 columns, each behind `indent` spaces and with a line feed at its end. */

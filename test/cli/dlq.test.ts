@@ -19,7 +19,8 @@ class Text extends Writable {
 async function run(argv: readonly string[]): Promise<{ code: number; out: string; err: string }> {
   const stdout = new Text();
   const stderr = new Text();
-  const code = await runDlq(argv, { env: {}, cores: 2, stdout, stderr });
+  const { signal } = new AbortController();
+  const code = await runDlq(argv, { env: {}, cores: 2, stdout, stderr, signal });
   return { code, out: stdout.text, err: stderr.text };
 }
 

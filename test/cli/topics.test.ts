@@ -1,46 +1,17 @@
-// `ess topics` against a real cluster of three brokers, some of it while records are written. Invariant: whatever is moved,
-// cancelled or interrupted, no acknowledged record is missing. (kcat may repeat one itself.)
+// `ess topics` against a real cluster of three brokers, of the newest Kafka that the tests know: what it says and does, also
+// where it is cancelled or interrupted. What becomes of events meanwhile: test/cluster/topics.test.ts, on an older Kafka.
 
 import assert from 'node:assert/strict';
-import { PassThrough, Readable, Writable } from 'node:stream';
+import { PassThrough, type Readable } from 'node:stream';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { commandOf } from '../../src/cli/command.ts';
-import type { TopicReport, TopicsReport } from '../../src/cli/topics/describe.ts';
-import { runTopics } from '../../src/cli/topics.ts';
+import type { PartitionReport, TopicReport, TopicsReport } from '../../src/cli/topics/describe.ts';
+import { until } from '../log/eventually.ts';
 import { KafkaAdmin } from '../support/kafka_admin.ts';
 import { KafkaCluster, needsKafka } from '../support/kafka_cluster.ts';
 import { kcat, needsKcat } from '../support/kcat.ts';
-
-class Sink extends Writable {
-  text = '';
-  override _write(chunk: Buffer, _encoding: string, callback: () => void): void {
-    this.text += chunk.toString();
-    callback();
-  }
-}
-
-interface Outcome {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface Circumstances {
-  readonly signal?: AbortSignal;
-  readonly stdin?: Readable & { readonly isTTY?: boolean };
-}
-
-/** Runs `ess topics`; three minutes are enough for any change here, on a slow machine too. */
-async function run(argv: readonly string[], circumstances: Circumstances = {}): Promise<Outcome> {
-  const stdout = new Sink();
-  const stderr = new Sink();
-  const { signal = new AbortController().signal, stdin = Readable.from([]) } = circumstances;
-  const isWaiting = argv.includes('--wait-ms') || argv.length === 0 || argv.includes('--help');
-  const waiting = isWaiting ? [] : ['--wait-ms', '180000'];
-  const code = await runTopics([...argv, ...waiting], { env: {}, cores: 2, stdin, stdout, stderr, signal });
-  return { code, out: stdout.text, err: stderr.text };
-}
+import { needsTerminal, Terminal } from '../support/terminal.ts';
+import { run } from './topics_run.ts';
 
 test('topics is a command of its own, with its own help', async () => {
   assert.deepEqual(commandOf(['topics', 'move']), { type: 'topics', argv: ['move'] });
@@ -65,6 +36,9 @@ test('a command line that is not valid gives 2 and says what is wrong with it', 
     [['move', '--brokers', '0', '--partitions', '1-3', ...kafka], '--partitions'],
     [['add-partitions', ...kafka], 'NUMBER'],
     [['add-partitions', 'many', ...kafka], 'partitions'],
+    [['move', '--throttle-bytes', '5000', ...kafka], '--brokers'],
+    [['move', '--brokers', '0', '--throttle-bytes', '10', ...kafka], '1024'],
+    [['move', '--cancel', '--throttle-bytes', '0', ...kafka], '--cancel'],
     [['elect', '--wait-ms', '-1', ...kafka], '--wait-ms'],
     [['add-partitions', '9', '--clickhouse', 'http://a:1;http://b:1', ...kafka], '2 shards'],
   ];
@@ -75,10 +49,14 @@ test('a command line that is not valid gives 2 and says what is wrong with it', 
   }
 });
 
-const skipping = needsKafka().skip === false ? needsKcat() : needsKafka();
+const skipping = needsKafka('4.1.0').skip === false ? needsKcat() : needsKafka('4.1.0');
 
 test('topics of a cluster', skipping, async (context) => {
-  const cluster = await KafkaCluster.start({ nodes: 3 });
+  const cluster = await KafkaCluster.start({
+    version: '4.1.0',
+    // So long brokers wait for a controller that stands still before they look for the next. Default 30 s.
+    properties: { 'controller.socket.timeout.ms': '3000' },
+  });
   context.after(() => cluster.dispose());
   const topic = 'seen';
   const letters = `${topic}-dead-letters`;
@@ -154,7 +132,7 @@ test('topics of a cluster', skipping, async (context) => {
         const found = view.topics.get(topic)?.partitions.find(({ partition }) => partition === 0);
         return found?.replicas[0];
       };
-      while ((await preferred()) !== others[0]) await sleep(50);
+      await until(async () => (await preferred()) === others[0]);
     }
     const found = await report();
     assert.ok(
@@ -190,93 +168,144 @@ test('topics of a cluster', skipping, async (context) => {
     }
   });
 
-  await context.test('replicas leave a broker and come back under load, and nothing is lost', async () => {
-    let isLoading = true;
-    let sent = 0;
-    const loading = (async () => {
-      while (isLoading) {
-        const records = Array.from({ length: 500 }, (_, i) => `record-${sent + i}`);
-        await kcat.produce(cluster.brokers, topic, records);
-        sent += records.length;
-      }
-    })();
-    try {
-      const away = await run(at('move', '--brokers', '0,1', '--yes'));
-      assert.equal(away.code, 0, `${away.out}${away.err}`);
-      assert.deepEqual([...(await holders())].sort(), [0, 1]);
-      assert.equal((await run(at('elect'))).code, 0);
-      const some = await run(at('move', '--brokers', '1,2', '--partitions', '0,1', '--yes'));
-      assert.equal(some.code, 0, `${some.out}${some.err}`);
-      const [zero, one, two] = events(await report()).partitions.map(({ replicas }) => [...replicas].sort());
-      assert.deepEqual(
-        [zero, one, two],
-        [
-          [1, 2],
-          [1, 2],
-          [0, 1],
-        ],
-      );
-      const back = await run(at('move', '--brokers', '0,1,2', '--yes'));
-      assert.equal(back.code, 0, `${back.out}${back.err}`);
-    } finally {
-      isLoading = false;
-      await loading;
-    }
+  await context.test('replicas leave a broker and come back, some or all', async () => {
+    const away = await run(at('move', '--brokers', '0,1', '--yes'));
+    assert.equal(away.code, 0, `${away.out}${away.err}`);
+    assert.deepEqual([...(await holders())].sort(), [0, 1]);
+    const some = await run(at('move', '--brokers', '1,2', '--partitions', '0,1', '--yes'));
+    assert.equal(some.code, 0, `${some.out}${some.err}`);
+    const [zero, one, two] = events(await report()).partitions.map(({ replicas }) => [...replicas].sort());
+    assert.deepEqual(
+      [zero, one, two],
+      [
+        [1, 2],
+        [1, 2],
+        [0, 1],
+      ],
+    );
+    const back = await run(at('move', '--brokers', '0,1,2', '--yes'));
+    assert.equal(back.code, 0, `${back.out}${back.err}`);
     const { findings, brokers } = await report();
     assert.ok(!findings.some((finding) => finding.includes('uneven')), findings.join());
     assert.ok(
       brokers.every(({ replicas }) => replicas >= 4),
       JSON.stringify(brokers),
     );
-    assert.equal(
-      (await run(at('move', '--brokers', '0,1,2', '--yes'))).out.includes('Nothing to move'),
-      true,
-    );
-    const records = await kcat.consume(cluster.brokers, topic);
-    const values = records.map(({ value }) => String(value)).filter((value) => value.startsWith('record-'));
-    const missing = new Set(Array.from({ length: sent }, (_, i) => `record-${i}`));
-    for (const value of values) missing.delete(value);
-    assert.equal(missing.size, 0);
+    const again = await run(at('move', '--brokers', '0,1,2', '--yes'));
+    assert.ok(again.out.includes('Nothing to move'), again.out);
   });
 
+  await context.test('a throttle holds a move back while it lasts, and is gone after it', async () => {
+    // More than what one fetch brings, which is let through before the rate is known.
+    const records = Array.from({ length: 200 }, () => 'x'.repeat(10_000));
+    for (let partition = 0; partition < 6; partition += 1)
+      await kcat.produce(cluster.brokers, topic, records, { partition });
+    /** Bytes a second that the brokers have, and whether both, or either, of the topics is under it. */
+    const throttle = async (): Promise<unknown> => {
+      const { brokers, topics } = await report();
+      return [brokers.map((broker) => broker.throttle_bytes), topics.some((each) => each.is_throttled)];
+    };
+    const none = [[null, null, null], false];
+    assert.deepEqual(await throttle(), none);
+    const slowly = ['--yes', '--throttle-bytes', '1024', '--wait-ms', '0'];
+    const slow = await run(at('move', '--brokers', '0,1', ...slowly));
+    assert.equal(slow.code, 1, `${slow.out}${slow.err}`);
+    assert.ok(slow.out.includes('ess topics move --throttle-bytes 0'), slow.out);
+    assert.deepEqual(await throttle(), [[1024, 1024, 1024], true]);
+    const moving = await report();
+    assert.ok(
+      moving.findings.some((finding) => finding.includes('throttled') && finding.includes('is under way')),
+      moving.findings.join(),
+    );
+    // At that rate it would take an hour.
+    const away = await run(at('move', '--brokers', '0,1', '--yes', '--throttle-bytes', '100000000'));
+    assert.equal(away.code, 0, `${away.out}${away.err}`);
+    assert.deepEqual(await throttle(), none);
+    assert.deepEqual([...(await holders())].sort(), [0, 1]);
+
+    assert.equal((await run(at('move', '--brokers', '0,1,2', ...slowly))).code, 1);
+    const cancelled = await run(at('move', '--cancel'));
+    assert.equal(cancelled.code, 0, cancelled.out);
+    assert.deepEqual(await throttle(), none);
+
+    assert.equal((await run(at('move', '--brokers', '0,1,2', ...slowly))).code, 1);
+    const free = await run(at('move', '--throttle-bytes', '0'));
+    assert.deepEqual([free.code, free.out], [0, 'The throttle is taken away.\n']);
+    assert.deepEqual(await throttle(), none);
+    assert.equal((await run(at('move', '--brokers', '0,1,2', '--yes'))).code, 0);
+    assert.equal((await run(at('move', '--throttle-bytes', '0'))).out, 'There is no throttle.\n');
+  });
+
+  await context.test(
+    'Ctrl-C ends the watch, not the move, and answers no to a question',
+    needsTerminal(),
+    async () => {
+      const move = new Terminal(
+        at('topics', 'move', '--brokers', '0,1', '--yes', '--throttle-bytes', '1024'),
+      );
+      await move.until(/of \d+ replicas in sync \| \d+ partitions left/);
+      move.interrupt();
+      assert.equal(await move.end(), 130, move.output);
+      assert.match(move.output, /goes on without this command[\s\S]*ess topics move --throttle-bytes 0/);
+      assert.ok(events(await report()).partitions.some(({ adding }) => adding.length > 0));
+      const cancelled = await run(at('move', '--cancel'));
+      assert.ok(cancelled.out.includes('The throttle is taken away.'), cancelled.out);
+      const question = new Terminal(at('topics', 'add-partitions', '8'));
+      await question.until(/Go on\?/);
+      question.interrupt();
+      assert.equal(await question.end(), 130, question.output);
+      assert.match(question.output, /Nothing was changed/);
+    },
+  );
+
   await context.test('a watch that ends early is gone on with, and a move can be cancelled', async () => {
-    assert.equal((await run(at('move', '--brokers', '0,1', '--yes'))).code, 0);
+    // The hardest to be without: the controller, which has to be elected anew before anything can be changed.
+    const still = cluster.node(await cluster.controller());
+    const others = cluster.nodes.map(({ index }) => index).filter((index) => index !== still.index);
+    assert.equal((await run(at('move', '--brokers', others.join(','), '--yes'))).code, 0);
     const command = at('move', '--brokers', '0,1,2', '--yes');
     // A broker that stands still gets no replica into sync.
     await cluster.untilHealthy(topic);
-    cluster.node(2).pause();
+    still.pause();
     try {
       const late = await run([...command, '--wait-ms', '0']);
       assert.equal(late.code, 1, `${late.out}${late.err}`);
-      assert.ok(late.out.includes('--cancel'), late.out);
+      assert.ok(late.out.includes('--cancel'), `${late.out}${late.err}`);
       const moving = await report();
       assert.ok(
         moving.findings.some((finding) => finding.includes('being moved')),
         moving.findings.join(),
       );
-      assert.ok(events(moving).partitions.some(({ adding }) => adding.includes(2)));
+      assert.ok(events(moving).partitions.some(({ adding }) => adding.includes(still.index)));
       const cancelled = await run(at('move', '--cancel'));
       assert.equal(cancelled.code, 0, cancelled.out);
-      assert.ok(!(await holders()).has(2));
+      assert.ok(!(await holders()).has(still.index));
     } finally {
-      cluster.node(2).resume();
+      still.resume();
     }
     assert.ok((await run(at('move', '--cancel'))).out.includes('Nothing is under way'));
     // It was taken for dead, and is not known everywhere at once again.
     for (const { port } of cluster.nodes)
-      while ((await new KafkaAdmin(port).view([topic])).nodes.length < 3) await sleep(100);
+      await until(async () => (await new KafkaAdmin(port).view([topic])).nodes.length === 3);
     await cluster.untilHealthy(topic);
-    cluster.node(2).pause();
+    still.pause();
     try {
-      const interrupted = await run(command, { signal: AbortSignal.abort() });
-      assert.equal(interrupted.code, 1, interrupted.out);
+      const early = await run(command, { signal: AbortSignal.abort() });
+      assert.deepEqual([early.code, early.out], [130, '']);
+      const interrupt = new AbortController();
+      const interrupting = run(command, { signal: interrupt.signal });
+      const isOnItsWay = ({ adding }: PartitionReport): boolean => adding.includes(still.index);
+      await until(async () => events(await report()).partitions.some(isOnItsWay));
+      interrupt.abort();
+      const interrupted = await interrupting;
+      assert.equal(interrupted.code, 130, interrupted.out);
       assert.ok(interrupted.out.includes('goes on without this command'), interrupted.out);
     } finally {
-      cluster.node(2).resume();
+      still.resume();
     }
     const again = await run(command);
     assert.equal(again.code, 0, `${again.out}${again.err}`);
-    assert.ok((await holders()).has(2));
+    assert.ok((await holders()).has(still.index));
     await cluster.untilHealthy(topic, 6);
   });
 

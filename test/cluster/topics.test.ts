@@ -7,11 +7,13 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
+import { type Outcome, run as runTopics } from '../cli/topics_run.ts';
 import { Journal } from '../crash/journal.ts';
 import { type LoadOptions, load, sendOne } from '../crash/load.ts';
 import { between, type Random, seededRandom, testSeed } from '../crash/random.ts';
 import { EssProcess, type StatsJson } from '../support/ess_process.ts';
 import { needsKafka } from '../support/kafka_cluster.ts';
+import { essVerifyJson } from '../verify/by_hand.ts';
 import { ClusterRig, type Flags, type Scope } from './rig.ts';
 
 /** How long something that has to come may take on a slow, busy machine, ms. */
@@ -29,6 +31,24 @@ async function until(
     if (Date.now() > untilMs) assert.fail(`waited in vain for ${what} ${seen()}`);
     await sleep(50);
   }
+}
+
+const argvOf = (scope: Scope): string[] =>
+  Object.entries(scope.flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
+
+/** `ess topics`; `--partitions` of `serve` is another option there. */
+function essTopics(scope: Scope, ...argv: readonly string[]): Promise<Outcome> {
+  const { partitions: _, ...flags } = scope.flags;
+  return runTopics([
+    ...argv,
+    ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]),
+  ]);
+}
+
+/** The proof, as an operator has it. */
+async function isExact(scope: Scope): Promise<void> {
+  const report = await essVerifyJson([...argvOf(scope), '--deep'], 0);
+  assert.deepEqual([report.exact, report.in_flight, report.findings], [true, 0, []]);
 }
 
 const statsOf = (ess: EssProcess): Promise<StatsJson> => ess.getJson<StatsJson>('/stats');
@@ -160,7 +180,8 @@ describe('a topic that changes', needsKafka(), () => {
         async () => {
           await node?.kill();
           await untilPromised(journal, 50);
-          await kafka.createPartitions(scope.topic, 36);
+          const added = await essTopics(scope, 'add-partitions', '36', '--yes');
+          assert.equal(added.code, 0, `${added.out}${added.err}`);
           // Degraded by the shard that is down, but on the new log.
           await until('36 partitions', async () => (await statsOf(all)).partitions.length === 36);
           await until('36 partitions', async () => (await statsOf(sink)).partitions.length === 36);
@@ -180,9 +201,38 @@ describe('a topic that changes', needsKafka(), () => {
         'the new partitions are used',
       );
       await journal.checkReads(all);
+      await isExact(scope);
       assert.equal(await all.end('SIGTERM'), 0);
       assert.equal(await sink.end('SIGTERM'), 0);
     }));
+
+  test('replicas that leave a broker and come back lose nothing and double nothing', () =>
+    withScope(
+      async (scope) => {
+        const all = await scope.start('all');
+        const sink = await scope.start('sink');
+        const journal = new Journal('moved');
+        // Faster than anything here: only that it is set and taken away.
+        const throttle = ['--throttle-bytes', '1000000000'];
+        await underLoad([all], journal, async () => {
+          for (const brokers of ['0,1', '1,2', '0,1,2']) {
+            const moved = await essTopics(scope, 'move', '--brokers', brokers, '--yes', ...throttle);
+            assert.equal(moved.code, 0, `${moved.out}${moved.err}`);
+            assert.ok(moved.out.includes('The throttle is taken away.'), moved.out);
+            const { replicas } = await rig.kafka.partition(scope.topic, 0);
+            assert.ok(replicas.every((node) => brokers.includes(String(node))));
+            const elected = await essTopics(scope, 'elect');
+            assert.equal(elected.code, 0, `${elected.out}${elected.err}`);
+            await untilPromised(journal, 100);
+          }
+        });
+        await scope.hold(journal);
+        await isExact(scope);
+        for (const ess of [all, sink]) assert.equal(await ess.end('SIGTERM'), 0);
+      },
+      // One broker fewer than there are, so that replicas have somewhere to go.
+      { 'kafka-replication-factor': 2 },
+    ));
 
   test('a topic that is deleted and made anew is another epoch: all that is sent to it is stored, once', () =>
     withScope(async (scope) => {

@@ -10,7 +10,7 @@ import { pinEmbeddedEngine } from '../../src/store/chdb_engine.ts';
 import { openStore } from '../../src/store/client.ts';
 import { dlq, listed, positionOf } from '../support/dlq_command.ts';
 import { EssProcess } from '../support/ess_process.ts';
-import { poison, refusePoison } from './journal.ts';
+import { allowPoison, poison, refusePoison } from './journal.ts';
 
 const flags = {
   producers: 1,
@@ -36,7 +36,7 @@ async function withParked(ids: readonly string[]): Promise<EssProcess> {
 /** Stops it, mends the cause, and starts it again. */
 async function mended(ess: EssProcess, env: Readonly<Record<string, string>> = {}): Promise<EssProcess> {
   assert.equal(await ess.end('SIGTERM'), 0);
-  await inStore(ess.dataDir, (store) => store.command('ALTER TABLE events DROP CONSTRAINT no_poison'));
+  await allowPoison(ess.dataDir);
   return EssProcess.start({ flags, dataDir: ess.dataDir, env });
 }
 

@@ -201,9 +201,18 @@ function identityOf({ source, id }: { readonly source: string; readonly id: stri
 }
 
 /** Makes the store of a service that does not run refuse every event with the word `poison` in it. */
-export async function refusePoison(dataDir: string): Promise<void> {
+export function refusePoison(dataDir: string): Promise<void> {
+  return alterEvents(dataDir, `ADD CONSTRAINT no_poison CHECK position(body, '${poison}') = 0`);
+}
+
+/** Mends that. */
+export function allowPoison(dataDir: string): Promise<void> {
+  return alterEvents(dataDir, 'DROP CONSTRAINT no_poison');
+}
+
+async function alterEvents(dataDir: string, change: string): Promise<void> {
   await pinEmbeddedEngine();
   const store = await openStore({ kind: 'embedded', path: join(dataDir, 'store') });
-  await store.command(`ALTER TABLE events ADD CONSTRAINT no_poison CHECK position(body, '${poison}') = 0`);
+  await store.command(`ALTER TABLE events ${change}`);
   await store.close();
 }

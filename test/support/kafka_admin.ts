@@ -1,8 +1,10 @@
 // Administers the Kafka nodes of a test: what kafkajs's Admin cannot do (topic ids, the quorum's leader, leader
-// elections), and nothing of it through the code under test. Every request is one plaintext connection to one node,
-// so that a node which was killed or paused costs a bounded wait and leaves nothing behind.
+// elections). What moves events is not used for it, so that a test does not believe the code that it is about. Every request
+// is one plaintext connection to one node, so that a node which was killed or paused costs a bounded wait and leaves nothing
+// behind.
 
 import { connect } from 'node:net';
+import { alterConfigsCall, configResources } from '../../src/log/kafka/wire/alter_configs.ts';
 
 /** Numbers of the requests, with the version used: each is "flexible" and known to Kafka 3.7 and 4.1. */
 const requests = {
@@ -16,7 +18,6 @@ const requests = {
   deleteRecords: [21, 2],
   createPartitions: [37, 3],
   electLeaders: [43, 2],
-  incrementalAlterConfigs: [44, 1],
   alterPartitionReassignments: [45, 0],
   describeQuorum: [55, 1],
 } as const;
@@ -253,17 +254,19 @@ export interface ClusterView {
   >;
 }
 
-/** One request to the node that listens on this port of the loopback address. */
-function ask(
+/**
+ * One request to the node that listens on this port of the loopback address; gives its answer after the correlation id.
+ * `rest`: what follows the client id in the request's header, and the body.
+ */
+function exchange(
   port: number,
-  request: keyof typeof requests,
-  body: Buffer,
+  { name, key, version }: { readonly name: string; readonly key: number; readonly version: number },
+  rest: Buffer,
   waitMs: number,
-): Promise<AnswerReader> {
-  const [key, version] = requests[request];
-  const header = new RequestWriter().int16(key).int16(version).int32(1).int16(-1).end().toBuffer();
+): Promise<Buffer> {
+  const header = new RequestWriter().int16(key).int16(version).int32(1).int16(-1).toBuffer();
   const size = Buffer.alloc(4);
-  size.writeInt32BE(header.length + body.length);
+  size.writeInt32BE(header.length + rest.length);
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1');
     const chunks: Buffer[] = [];
@@ -271,12 +274,12 @@ function ask(
     const fail = (why: string): void => {
       clearTimeout(timer);
       socket.destroy();
-      reject(new KafkaRefusal(`${request} to port ${port}`, kafkaErrors.networkException, why));
+      reject(new KafkaRefusal(`${name} to port ${port}`, kafkaErrors.networkException, why));
     };
     const timer = setTimeout(() => fail(`no answer within ${waitMs} ms`), waitMs);
     socket.once('error', (error) => fail(error.message));
     socket.once('close', () => fail('the connection was closed'));
-    socket.once('connect', () => socket.write(Buffer.concat([size, header, body])));
+    socket.once('connect', () => socket.write(Buffer.concat([size, header, rest])));
     socket.on('data', (chunk) => {
       chunks.push(chunk);
       received += chunk.length;
@@ -287,10 +290,7 @@ function ask(
       clearTimeout(timer);
       socket.removeAllListeners('close');
       socket.destroy();
-      const answer = new AnswerReader(all.subarray(4, 4 + length));
-      answer.int32();
-      answer.end();
-      resolve(answer);
+      resolve(all.subarray(8, 4 + length));
     });
   });
 }
@@ -434,20 +434,13 @@ export class KafkaAdmin {
 
   /** Sets these options of a topic and leaves the others; null takes the option's default again. */
   async setConfig(topic: string, config: Readonly<Record<string, string | null>>): Promise<void> {
-    const body = new RequestWriter();
-    body.array([topic], (name) => {
-      body.int8(2).string(name);
-      body.array(Object.entries(config), ([key, value]) => {
-        body
-          .string(key)
-          .int8(value === null ? 1 : 0)
-          .string(value);
-      });
-    });
-    const answer = await this.#ask('incrementalAlterConfigs', body.boolean(false));
-    answer.int32();
-    answer.varint();
-    check('incrementalAlterConfigs', answer.int16(), answer.string());
+    const configs = new Map(Object.entries(config));
+    const { request, response } = alterConfigsCall([{ type: configResources.topic, name: topic, configs }]);
+    const { apiKey: key, apiVersion: version, apiName: name } = request;
+    const { buffer } = await request.encode();
+    const raw = await exchange(this.#port, { name, key, version }, buffer, this.#waitMs);
+    const { answer } = await response.decode(raw);
+    for (const { errorCode, errorMessage } of answer) check(name, errorCode, errorMessage);
   }
 
   /** Asked of the partition's leader: drops the records before `offset`; gives the new first offset. */
@@ -569,7 +562,12 @@ export class KafkaAdmin {
     });
   }
 
-  #ask(request: keyof typeof requests, body: RequestWriter): Promise<AnswerReader> {
-    return ask(this.#port, request, body.end().toBuffer(), this.#waitMs);
+  async #ask(request: keyof typeof requests, body: RequestWriter): Promise<AnswerReader> {
+    const [key, version] = requests[request];
+    const rest = new RequestWriter().end().bytes(body.end().toBuffer()).toBuffer();
+    const raw = await exchange(this.#port, { name: request, key, version }, rest, this.#waitMs);
+    const answer = new AnswerReader(raw);
+    answer.end();
+    return answer;
   }
 }

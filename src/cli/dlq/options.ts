@@ -1,6 +1,6 @@
 // The options of `ess dlq`: their help text, and the reading of a command line into what is to be done.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { parseFlags, suggestion } from '../../config/load.ts';
 import { EssError } from '../../errors.ts';
 import { serviceUrl } from '../service_url.ts';
@@ -27,12 +27,6 @@ export interface DlqOptions {
   readonly url: URL;
   readonly isJson: boolean;
   readonly isQuiet: boolean;
-}
-
-interface FlagInfo {
-  readonly type: 'boolean' | 'string';
-  readonly placeholder?: string;
-  readonly description: string;
 }
 
 const states = ['parked', 'replayed', 'discarded', 'all'] as const;
@@ -84,10 +78,6 @@ const common: readonly FlagName[] = ['url', 'quiet', 'json', 'help'];
 
 /** The text of `ess dlq --help`, at most 100 columns wide. */
 export function dlqHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}\n${wrapped(description, 6)}`,
-  );
   return `Usage:
   ess dlq list [--state STATE] [--code CODE]
   ess dlq show P:O
@@ -100,11 +90,11 @@ Once the cause is mended, replay stores them: exactly once, however often it is 
 through the running service.
 
 Options:
-${sections.join('')}
+${flagsText(flags)}
 replay --all stops when the store refuses again everything that was just replayed.
 
 Exit code: 0 everything was done (or had been done before), 1 something was not, 2 the command line
-is not valid.
+is not valid, 130 interrupted.
 `;
 }
 

@@ -2,6 +2,7 @@
 // elsewhere. Runs on the main thread of a command's process.
 
 import type { Writable } from 'node:stream';
+import { startBar } from '../bar.ts';
 
 /** Between two lines where there is no terminal. */
 const lineIntervalMs = 5000;
@@ -27,15 +28,6 @@ export async function startProgress(
     };
     return { update, stop: () => {} };
   }
-  // Imported here because the bundle would load it at the start of every command.
-  const { default: cliProgress } = await import('cli-progress');
-  const bar = new cliProgress.SingleBar({
-    format: '{bar} {percentage}% | {value} of {total} letters',
-    stream: stderr,
-    hideCursor: true,
-    barCompleteChar: '#',
-    barIncompleteChar: '.',
-  });
-  bar.start(total, 0);
+  const bar = await startBar(stderr, { format: '{bar} {percentage}% | {value} of {total} letters', total });
   return { update: (done) => bar.update(done), stop: () => bar.stop() };
 }

@@ -33,10 +33,12 @@ type Members = Readonly<Record<string, unknown>>;
 
 export class Service {
   readonly #url: URL;
+  readonly #interrupt: AbortSignal;
 
-  /** `url` ends with a slash. */
-  constructor(url: URL) {
+  /** `url` ends with a slash. `interrupt` ends what only reads. */
+  constructor(url: URL, interrupt: AbortSignal) {
     this.#url = url;
+    this.#interrupt = interrupt;
   }
 
   /** The letters that stand so, in the order of their positions, as they are read. */
@@ -76,6 +78,7 @@ export class Service {
   async #ask(path: string, body?: Members): Promise<string> {
     const url = new URL(path, this.#url);
     const signal = AbortSignal.timeout(answerWithinMs);
+    const reading = AbortSignal.any([signal, this.#interrupt]);
     const post = {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -84,7 +87,7 @@ export class Service {
     let status: number;
     let text: string;
     try {
-      const response = await fetch(url, body === undefined ? { signal } : { ...post, signal });
+      const response = await fetch(url, body === undefined ? { signal: reading } : { ...post, signal });
       status = response.status;
       text = await response.text();
     } catch (cause) {

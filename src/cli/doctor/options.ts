@@ -1,6 +1,6 @@
 // The command line of `ess doctor`: the options of `serve`, which name the deployment, and a few of its own.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags } from '../../config/load.ts';
 import type { Config, OptionName } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
@@ -17,11 +17,6 @@ export interface DoctorOptions {
   readonly waitMs: number;
   /** Origin of a running process whose /stats is read too; null without. */
   readonly url: string | null;
-}
-
-interface FlagInfo extends Flag {
-  readonly placeholder?: string;
-  readonly description: string;
 }
 
 /** Long enough for a broker and a node that hang, each asked twice; a person waits for it. */
@@ -48,10 +43,6 @@ const flags = {
 
 /** The text of `ess doctor --help`, at most 100 columns wide. */
 export function doctorHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}\n${wrapped(description, 6)}`,
-  );
   return `Usage: ess doctor [OPTIONS]
 
 Looks at a deployment as it is now: this machine, Kafka, its topics and consumer group, ClickHouse,
@@ -59,7 +50,7 @@ and with --url a running process. Says of each what was found, and of what is no
 matters and the command that mends it. Changes nothing.
 
 Options, beside those of serve (ess --help), which name the deployment:
-${sections.join('')}
+${flagsText(flags)}
 Exit code: 0 no error was found, 1 there is an error (with --strict: or a warning), 2 an option is
 not valid.
 `;

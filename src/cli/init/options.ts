@@ -1,6 +1,6 @@
 // The command line of `ess init`: the options of `serve`, which name what is to be made, and a few of its own.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags } from '../../config/load.ts';
 import type { Config, OptionName } from '../../config/options.ts';
 import { wholeNumberOf } from '../whole_number.ts';
@@ -14,11 +14,6 @@ export interface InitOptions {
   readonly isJson: boolean;
   /** How long to wait for everything to be reached, ms, all waits together. */
   readonly waitMs: number;
-}
-
-interface FlagInfo extends Flag {
-  readonly placeholder?: string;
-  readonly description: string;
 }
 
 const waitMsDefault = 120_000;
@@ -41,10 +36,6 @@ const flags = {
 
 /** The text of `ess init --help`, at most 100 columns wide. */
 export function initHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}\n${wrapped(description, 6)}`,
-  );
   return `Usage: ess init [OPTIONS]
 
 Makes what the service needs and what is missing: the topics in Kafka, the database and tables on
@@ -52,7 +43,7 @@ every ClickHouse node, or the log and the store in the data directory. Checks wh
 changes none of it without --apply. Safe to repeat, and to run several times at once.
 
 Options, beside those of serve (ess --help):
-${sections.join('')}
+${flagsText(flags)}
 Exit code: 0 everything is as wanted, 1 something differs or cannot be reached, 2 an option is not
 valid.
 `;

@@ -4,6 +4,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Writable } from 'node:stream';
 import type { SingleBar } from 'cli-progress';
+import { startBar } from '../bar.ts';
 import type { OnWaiting } from './patience.ts';
 
 /** Between two lines where there is no terminal, ms. */
@@ -61,17 +62,16 @@ export class Progress {
 
   #showBar(): void {
     if (this.#bar !== null || this.#timer !== null) return;
-    // Imported here because the bundle would load it at the start of every command.
-    void import('cli-progress').then(({ default: cliProgress }) => {
-      if (this.#isOver) return;
-      this.#bar = new cliProgress.SingleBar({
-        format: '{bar} waiting for {text}',
-        stream: this.#stderr,
-        barCompleteChar: '#',
-        barIncompleteChar: '.',
-        clearOnComplete: true,
-      });
-      this.#bar.start(this.#waitMs, this.#elapsedMs(), { text: this.#names() });
+    const look = {
+      format: '{bar} waiting for {text}',
+      total: this.#waitMs,
+      done: this.#elapsedMs(),
+      text: this.#names(),
+      isClearedAtEnd: true,
+    };
+    void startBar(this.#stderr, look).then((bar) => {
+      if (this.#isOver) bar.stop();
+      else this.#bar = bar;
     });
   }
 

@@ -1,6 +1,6 @@
 // The options of `ess send`: their table, their help text, and the reading of a command line into SendOptions.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { parseFlags } from '../../config/load.ts';
 import { EssError } from '../../errors.ts';
 import { parseTime, type TimeFormat, TimeZone, timeFormats } from './time.ts';
@@ -41,13 +41,6 @@ export interface SendOptions {
   readonly isGzip: boolean;
   readonly isQuiet: boolean;
   readonly isJson: boolean;
-}
-
-interface FlagInfo {
-  readonly type: 'boolean' | 'string';
-  readonly isRepeatable?: boolean;
-  readonly placeholder?: string;
-  readonly description: string;
 }
 
 const formats = ['auto', 'ndjson', 'json', 'csv'] as const;
@@ -164,10 +157,10 @@ type FlagName = keyof typeof flags;
 
 /** The text of `ess send --help`, at most 100 columns wide. */
 export function sendHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(([name, { placeholder, description }]) => {
+  const told = Object.entries<FlagInfo>(flags).map(([name, flag]) => {
     const range = isNumberName(name) ? numbers[name] : null;
     const bounds = range === null ? '' : ` (${range.min} to ${range.max}; default ${range.default})`;
-    return `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}\n${wrapped(description + bounds, 6)}`;
+    return [name, { ...flag, description: flag.description + bounds }];
   });
   return `Usage: ess send [OPTIONS] FILE... | -
 
@@ -176,7 +169,7 @@ without an id get one before they are first sent, so that a repeated request nev
 event.
 
 Options:
-${sections.join('')}
+${flagsText(Object.fromEntries(told))}
 A row that cannot be sent, such as one whose time cannot be read, is named by file and line; the
 others are sent.
 

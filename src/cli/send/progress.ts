@@ -1,6 +1,7 @@
 // Shows how far `ess send` has come, on standard error: a bar on a terminal, a line every few seconds elsewhere.
 
 import type { Writable } from 'node:stream';
+import { startBar } from '../bar.ts';
 import type { Tally } from './tally.ts';
 
 /** Between two lines where there is no terminal. */
@@ -18,7 +19,7 @@ export async function startProgress(
   readBytes: () => number,
   totalBytes: number | null,
 ): Promise<Progress> {
-  if (stderr.isTTY === true && totalBytes !== null) return startBar(stderr, tally, readBytes, totalBytes);
+  if (stderr.isTTY === true && totalBytes !== null) return showBar(stderr, tally, readBytes, totalBytes);
   const timer = setInterval(() => {
     const share = totalBytes === null || totalBytes === 0 ? '' : `${percent(readBytes(), totalBytes)}, `;
     stderr.write(`${share}${tallyText(tally)}\n`);
@@ -26,24 +27,13 @@ export async function startProgress(
   return { stop: () => clearInterval(timer) };
 }
 
-async function startBar(
+async function showBar(
   stderr: Writable,
   tally: Tally,
   readBytes: () => number,
   totalBytes: number,
 ): Promise<Progress> {
-  // Imported here because the bundle would load it at the start of every command.
-  const { default: cliProgress } = await import('cli-progress');
-  const bar = new cliProgress.SingleBar({
-    format: '{bar} {percentage}% | {text}',
-    stream: stderr,
-    hideCursor: true,
-    // It would handle SIGINT by itself, before the requests in flight have ended.
-    gracefulExit: false,
-    barCompleteChar: '#',
-    barIncompleteChar: '.',
-  });
-  bar.start(totalBytes, 0, { text: '' });
+  const bar = await startBar(stderr, { format: '{bar} {percentage}% | {text}', total: totalBytes });
   const update = (): void => bar.update(Math.min(readBytes(), totalBytes), { text: tallyText(tally) });
   const timer = setInterval(update, barIntervalMs);
   return {

@@ -50,21 +50,25 @@ export async function runSend(argv: readonly string[], io: SendIo): Promise<numb
   const tally = new Tally(Date.now());
   const client = new Client(options);
   const sender = new Sender(options, client, tally);
-  const interrupt = (): void => sender.stop('interrupted');
-  io.signal.addEventListener('abort', interrupt);
-  if (io.signal.aborted) interrupt();
-
   let bytesRead = 0;
   const progress = options.isQuiet
     ? null
     : await startProgress(io.stderr, tally, () => bytesRead, totalBytes);
+  const interrupt = (): void => {
+    sender.stop('interrupted');
+    progress?.stop();
+    io.stderr.write('ess send: interrupted; waiting for the answers to what is under way\n');
+  };
+  io.signal.addEventListener('abort', interrupt);
+  if (io.signal.aborted) interrupt();
+
   await sendFiles(options, io, sender, tally, (bytes) => {
     bytesRead += bytes;
   });
   await sender.finish();
   client.close();
-  progress?.stop();
   io.signal.removeEventListener('abort', interrupt);
+  if (!io.signal.aborted) progress?.stop();
 
   const summary = tally.summary(Date.now(), sender.stopReason);
   io.stdout.write(options.isJson ? `${JSON.stringify(summary)}\n` : summaryText(summary));

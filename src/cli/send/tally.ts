@@ -104,7 +104,12 @@ export function summaryText(summary: Summary): string {
   if (rejected > summary.errors.length && summary.errors.length > 0) {
     lines.push(`  and ${rejected - summary.errors.length} more`);
   }
-  if (summary.stopped !== null) lines.push(`stopped: ${summary.stopped}`);
+  if (summary.stopped !== null) {
+    lines.push(
+      `stopped: ${summary.stopped}`,
+      'What is accepted stays. To send all of it again adds nothing twice if the rows have ids, or with --id-from-content.',
+    );
+  }
   return `${lines.join('\n')}\n`;
 }
 

@@ -48,7 +48,7 @@ Stop nothing: ESS opens the topic anew by itself.
     io.stdout.write('Nothing was changed: --yes carries it out.\n');
     return 1;
   }
-  await cluster.insist('the change', (timeoutMs) =>
+  await cluster.change('the change', (timeoutMs) =>
     cluster.client.withBroker('any', Math.max(timeoutMs, changeTimeoutMs), async (broker) => {
       await broker.createPartitions({ topicPartitions: [{ topic: name, count }], timeout: changeTimeoutMs });
     }),
@@ -57,7 +57,7 @@ Stop nothing: ESS opens the topic anew by itself.
     const now = found.find((topic) => topic.name === name)?.partitions ?? [];
     return now.length === count && now.every(({ leader }) => leader >= 0);
   };
-  if (!(await cluster.isEverywhere(isKnown, waitMs, io.signal))) {
+  if (!(await cluster.isEverywhere(isKnown, waitMs))) {
     io.stdout.write(
       `Topic ${name} has them, but not every broker knows yet: the same command looks again.\n`,
     );
@@ -69,7 +69,8 @@ Stop nothing: ESS opens the topic anew by itself.
 
 async function isConfirmed({ stdin, stderr, signal }: TopicsIo): Promise<boolean> {
   if (stdin.isTTY !== true || signal.aborted) return false;
-  const lines = createInterface({ input: stdin, output: stderr });
+  // No terminal to it, or it would take Ctrl-C for itself.
+  const lines = createInterface({ input: stdin, output: stderr, terminal: false });
   try {
     return /^y(es)?$/i.test((await lines.question('Go on? (yes/no) ', { signal })).trim());
   } catch {

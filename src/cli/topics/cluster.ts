@@ -16,12 +16,15 @@ import {
   type PartitionOutcome,
   type Reassignment,
 } from '../../log/kafka/wire/reassignments.ts';
-import { Patience, reasonOf } from '../init/patience.ts';
+import { type OnWaiting, Patience, reasonOf } from '../init/patience.ts';
 
 /** One question, ms. */
 const requestTimeoutMs = 10_000;
-/** A cluster that does not answer is asked again for so long, ms. */
-const patienceMs = 30_000;
+/**
+ * A cluster that does not answer is asked again for so long, ms: twice what a broker waits for a controller that stands
+ * still before it turns to the next one (controller.socket.timeout.ms, 30 s by default).
+ */
+const patienceMs = 60_000;
 /** Each broker is asked so long whether it has heard of a change, ms: one that stands still is asked again. */
 const hearTimeoutMs = 2_000;
 const pollMs = 250;
@@ -53,10 +56,14 @@ export interface ClusterView {
 export class TopicsCluster {
   readonly client: KafkaClient;
   readonly target: KafkaTarget;
+  readonly #signal: AbortSignal;
+  readonly #onWaiting: OnWaiting;
 
-  /** No I/O. */
-  constructor(target: KafkaTarget) {
+  /** No I/O. `signal`: of the interrupt, which ends what only looks. */
+  constructor(target: KafkaTarget, signal: AbortSignal, onWaiting: OnWaiting) {
     this.target = target;
+    this.#signal = signal;
+    this.#onWaiting = onWaiting;
     this.client = new KafkaClient(target, { name: 'ess-topics', requestTimeoutMs });
   }
 
@@ -98,7 +105,7 @@ export class TopicsCluster {
 
   /** Asks the controller to move or to cancel; gives its answer about each partition. */
   reassign(reassignments: readonly Reassignment[]): Promise<readonly PartitionOutcome[]> {
-    return this.insist('the change', async (timeoutMs) => {
+    return this.change('the change', async (timeoutMs) => {
       const call = alterReassignmentsCall(reassignments, timeoutMs);
       const { errorCode, errorMessage, partitions } = await this.client.send('any', call, timeoutMs);
       check(errorCode, errorMessage);
@@ -108,16 +115,13 @@ export class TopicsCluster {
 
   /**
    * Waits until it holds in what every broker tells of the two topics: they hear of a change one after the other, and the
-   * next command may ask any of them. False if time is over.
+   * next command may ask any of them. False if time is over, or at an interrupt.
    */
-  async isEverywhere(
-    holds: (topics: readonly TopicMetadata[]) => boolean,
-    waitMs: number,
-    signal: AbortSignal,
-  ): Promise<boolean> {
+  async isEverywhere(holds: (topics: readonly TopicMetadata[]) => boolean, waitMs: number): Promise<boolean> {
     const { topic, deadLetterTopic } = this.target;
     const endMs = Date.now() + waitMs;
     for (;;) {
+      if (this.#signal.aborted) return false;
       const { brokers } = await this.view();
       const heard = await Promise.all(
         brokers.map(async ({ nodeId }) => {
@@ -131,17 +135,30 @@ export class TopicsCluster {
         }),
       );
       if (heard.every((isSo) => isSo)) return true;
-      if (Date.now() > endMs || signal.aborted) return false;
+      if (Date.now() > endMs || this.#signal.aborted) return false;
       await sleep(pollMs);
     }
   }
 
   /**
-   * Repeats a question until it is answered or half a minute is over, then rejects with `log_unavailable`. A refusal
-   * that another try will not change is told at once.
+   * Repeats a question that changes nothing until it is answered or a minute is over, then rejects with
+   * `log_unavailable`. A refusal that another try will not change is told at once. At an interrupt it rejects with
+   * `stopping`.
    */
   async insist<T>(what: string, ask: (timeoutMs: number) => Promise<T>): Promise<T> {
-    const answer = await new Patience(patienceMs)
+    const signal = this.#signal;
+    const asking = this.change(what, ask);
+    return new Promise<T>((resolve, reject) => {
+      const end = (): void => reject(new EssError('stopping', `${what}: interrupted`));
+      if (signal.aborted) end();
+      signal.addEventListener('abort', end, { once: true });
+      asking.then(resolve, reject).finally(() => signal.removeEventListener('abort', end));
+    });
+  }
+
+  /** The same for what changes something: at an interrupt its answer is waited for, but it is not tried again. */
+  async change<T>(what: string, ask: (timeoutMs: number) => Promise<T>): Promise<T> {
+    const answer = await new Patience(patienceMs, this.#onWaiting)
       .until(what, async (timeoutMs): Promise<{ readonly value: T } | EssError> => {
         try {
           return { value: await ask(timeoutMs) };
@@ -151,8 +168,9 @@ export class TopicsCluster {
             error instanceof KafkaError &&
             (error.kind === 'authentication' ||
               (error.protocolCode !== undefined && !transientCodes.has(error.protocolCode)));
-          if (!isFinal) throw error;
-          return new EssError('log_unavailable', `Kafka refuses: ${error.message}`, { cause: error });
+          if (!isFinal && !this.#signal.aborted) throw error;
+          const says = isFinal ? 'Kafka refuses' : what;
+          return new EssError('log_unavailable', `${says}: ${reasonOf(error)}`, { cause: error });
         }
       })
       .catch((error: unknown) => {

@@ -10,6 +10,7 @@ import { readTopic, topicConfigNames } from '../../log/kafka/topics.ts';
 import { logDirsCall } from '../../log/kafka/wire/log_dirs.ts';
 import { type ClusterView, check, type Topic, type TopicsCluster } from './cluster.ts';
 import type { TopicsOptions } from './options.ts';
+import { isThrottled, throttleRates, unthrottleCommand } from './throttle.ts';
 
 /** What a broker does not answer within this is left out, ms. */
 const questionTimeoutMs = 5_000;
@@ -55,6 +56,8 @@ export interface TopicReport {
   readonly replication_factor: number;
   /** By Kafka's names; null if this user may not read them. */
   readonly settings: Readonly<Record<string, string>> | null;
+  /** True if the copying of replicas is held back; null if this user may not read it. */
+  readonly is_throttled: boolean | null;
   readonly partitions: readonly PartitionReport[];
 }
 
@@ -66,6 +69,8 @@ export interface BrokerReport {
   readonly leaders: number;
   /** Of all copies here. */
   readonly bytes: number | null;
+  /** How fast it copies replicas that are throttled, bytes a second; null if it has no rate of its own, or does not tell. */
+  readonly throttle_bytes: number | null;
 }
 
 export interface TopicsReport {
@@ -84,6 +89,7 @@ export async function describeTopics(
   const view = await cluster.view();
   const ongoing = await cluster.ongoing(view);
   const sizes = await Promise.all(view.topics.map((topic) => sizesOf(cluster, view, topic)));
+  const rates = await throttleRates(cluster, view);
   const topics = await Promise.all(
     view.topics.map(async (topic, index): Promise<TopicReport> => {
       const [bounds, positions, found] = await Promise.all([
@@ -107,6 +113,7 @@ export async function describeTopics(
                   return value === undefined ? [] : [[name, value]];
                 }),
               ),
+        is_throttled: found === null || configs === null ? null : isThrottled(found),
         partitions: topic.partitions.map(({ partition, leader, replicas, inSync }): PartitionReport => {
           const away = ongoing.find((other) => other.topic === topic.name && other.partition === partition);
           const { start, end } = bounds.get(partition) ?? { start: null, end: null };
@@ -144,6 +151,7 @@ export async function describeTopics(
       bytes: isKnown
         ? here.flatMap((found) => [...(found?.values() ?? [])]).reduce((sum, bytes) => sum + bytes, 0)
         : null,
+      throttle_bytes: rates.get(nodeId) ?? null,
     };
   });
   const findings = findingsOf(topics, brokers, shardCount(config));
@@ -212,7 +220,7 @@ export function findingsOf(
   brokers: readonly BrokerReport[],
   shards: number,
 ): string[] {
-  const findings: string[] = [];
+  const findings: string[] = throttleFindings(topics, brokers);
   const ids = brokers.map(({ id }) => id);
   for (const { topic, role, partitions, settings, partition_count: count } of topics) {
     const tell = (found: readonly PartitionReport[], text: string): void => {
@@ -258,6 +266,24 @@ export function findingsOf(
       findings.push(`${topic}: preferred leaders are uneven (${shares(ids, led)}); ${mend}`);
   }
   return findings;
+}
+
+function throttleFindings(topics: readonly TopicReport[], brokers: readonly BrokerReport[]): string[] {
+  const throttled = topics.filter((topic) => topic.is_throttled === true);
+  const rates = brokers.flatMap(({ id, throttle_bytes: bytes }) =>
+    bytes === null ? [] : [`broker ${id}: ${bytes} bytes/s`],
+  );
+  const rate = rates.length === 0 ? 'no broker has a rate' : rates.join(', ');
+  if (throttled.length === 0) {
+    const harmless = 'which holds back no topic of ESS';
+    return rates.length === 0 ? [] : [`replication throttle ${rate}, ${harmless}; ${unthrottleCommand}`];
+  }
+  const isMoving = throttled.some(({ partitions }) =>
+    partitions.some(({ adding, removing }) => adding.length + removing.length > 0),
+  );
+  const when = isMoving ? 'a move is under way; once it is over' : 'left by a move, while none is under way';
+  const names = throttled.map(({ topic }) => topic).join(', ');
+  return [`${names}: copying of replicas is throttled (${rate}), ${when}: ${unthrottleCommand}`];
 }
 
 /** Those on their way are not behind yet. */

@@ -19,7 +19,7 @@ interface Misled {
 export async function electLeaders(
   cluster: TopicsCluster,
   { waitMs }: TopicsOptions,
-  { stdout, signal }: TopicsIo,
+  { stdout }: TopicsIo,
 ): Promise<number> {
   const misled = misledIn(await cluster.view());
   if (misled.length === 0) {
@@ -28,7 +28,7 @@ export async function electLeaders(
   }
   const asked = new Map<string, number[]>();
   for (const { topic, partition } of misled) asked.set(topic, [...(asked.get(topic) ?? []), partition]);
-  const outcomes = await cluster.insist('the election', async (timeoutMs) => {
+  const outcomes = await cluster.change('the election', async (timeoutMs) => {
     const answer = await cluster.client.send('any', electLeadersCall(asked, timeoutMs), timeoutMs);
     check(answer.errorCode);
     return answer.partitions;
@@ -43,7 +43,7 @@ export async function electLeaders(
   );
   const elected = misled.filter(({ topic, partition }) => !refused.has(`${topic}-${partition}`));
   // The controller has elected them; the brokers hear of it a moment later.
-  const isHeard = await cluster.isEverywhere((topics) => stillMisled(topics, elected) === 0, waitMs, signal);
+  const isHeard = await cluster.isEverywhere((topics) => stillMisled(topics, elected) === 0, waitMs);
   for (const { topic, partition, leader, preferred } of misled) {
     const code = refused.get(`${topic}-${partition}`);
     const text =

@@ -9,6 +9,7 @@ import type { ClusterView, TopicsCluster } from './cluster.ts';
 import type { TopicsIo } from './io.ts';
 import type { TopicsOptions } from './options.ts';
 import { copiesOf, type Move, type PlacedPartition, planMoves } from './plan.ts';
+import { removeThrottle, setThrottle, unthrottleCommand as unthrottle } from './throttle.ts';
 import { type WatchOutcome, watchMoves } from './watch.ts';
 
 /** Brokers hear of what the controller has done within this, ms. */
@@ -23,12 +24,14 @@ export async function moveReplicas(
   let view = await cluster.view();
   const ongoing = await cluster.ongoing(view);
   if (options.isCancel) return cancel(cluster, ongoing, io);
+  if (options.brokers.length === 0) return release(cluster, true, io);
   // Refused before anything is waited for.
   planFor(view, ongoing, options);
   if (ongoing.length > 0) {
     const underWay = ongoing.map(ongoingMove);
     io.stdout.write(`Under way already:\n${movesText(underWay)}`);
     if (options.isYes) {
+      await throttled(cluster, view, underWay, options, io);
       const code = await watch(cluster, underWay, options, io);
       if (code !== 0) return code;
       view = await cluster.view();
@@ -37,13 +40,15 @@ export async function moveReplicas(
   const moves = planFor(view, options.isYes ? [] : ongoing, options);
   if (moves.length === 0) {
     io.stdout.write('Nothing to move: the replicas are spread evenly over these brokers.\n');
-    return 0;
+    // Of a move that has ended unwatched.
+    return options.isYes && options.throttleBytes !== null ? release(cluster, false, io) : 0;
   }
   io.stdout.write(`Plan (${copiesOf(moves)} replicas to copy):\n${movesText(moves)}`);
   if (!options.isYes) {
     io.stdout.write('Nothing was changed: --yes carries it out.\n');
     return 0;
   }
+  await throttled(cluster, view, moves, options, io);
   const refused = (
     await cluster.reassign(
       moves.map(({ topic, partition, wanted }) => ({ topic, partition, replicas: wanted })),
@@ -59,6 +64,34 @@ export async function moveReplicas(
     io,
   );
   return refused.length > 0 ? 1 : code;
+}
+
+/** Puts the throttle that was asked for in force, if any was, before anything is copied. */
+async function throttled(
+  cluster: TopicsCluster,
+  view: ClusterView,
+  moves: readonly Move[],
+  { throttleBytes }: TopicsOptions,
+  io: TopicsIo,
+): Promise<void> {
+  if (throttleBytes === null) return;
+  if (throttleBytes === 0) {
+    await release(cluster, true, io);
+    return;
+  }
+  // Said before: whatever happens from here on, somebody has to know what may be left.
+  io.stdout.write(
+    `Throttle: ${throttleBytes} bytes a second for each broker. ${unthrottle} takes it away.\n`,
+  );
+  await setThrottle(cluster, view, moves, throttleBytes);
+}
+
+/** Takes a throttle away, and says so; gives the exit code. */
+async function release(cluster: TopicsCluster, isForced: boolean, { stdout }: TopicsIo): Promise<number> {
+  const isRemoved = await removeThrottle(cluster, isForced);
+  if (isRemoved) stdout.write('The throttle is taken away.\n');
+  else if (isForced) stdout.write('There is no throttle.\n');
+  return 0;
 }
 
 /** What would be moved once all that is under way has arrived. Throws `bad_option`. */
@@ -118,9 +151,10 @@ function planFor(
 async function watch(
   cluster: TopicsCluster,
   moves: readonly Move[],
-  { waitMs }: TopicsOptions,
-  { stdout, stderr, signal }: TopicsIo,
+  { waitMs, throttleBytes }: TopicsOptions,
+  io: TopicsIo,
 ): Promise<number> {
+  const { stdout, stderr, signal } = io;
   const outcome = await watchMoves(cluster, moves, waitMs, signal, stderr);
   if (outcome === 'done') {
     const isThere = (topics: readonly TopicMetadata[]): boolean =>
@@ -129,9 +163,15 @@ async function watch(
         return now?.replicas.join() === wanted.join();
       });
     // Done it is, even if a broker that stands still hears of it later only.
-    await cluster.isEverywhere(isThere, Math.min(waitMs, hearMs), signal);
+    await cluster.isEverywhere(isThere, Math.min(waitMs, hearMs));
   }
   stdout.write(`${outcomeTexts[outcome]}\n`);
+  const isOver = outcome === 'done' || outcome === 'lost';
+  if (throttleBytes !== null && isOver) await release(cluster, false, io);
+  else if (throttleBytes !== null && throttleBytes > 0)
+    stdout.write(
+      `The throttle stays until then; so does it if nobody watches: ${unthrottle} takes it away.\n`,
+    );
   return outcome === 'done' ? 0 : 1;
 }
 
@@ -139,18 +179,19 @@ const goesOn = 'The move goes on without this command. The same command goes on 
 const outcomeTexts: Readonly<Record<WatchOutcome, string>> = {
   done: 'Every replica is where it belongs and in sync. Leaders follow by themselves in minutes, or with: ess topics elect',
   timeout: `Not done within --wait-ms. ${goesOn}`,
-  interrupted: goesOn,
+  interrupted: `Interrupted. ${goesOn}`,
   lost: 'Nothing is under way any more, but replicas are not where they were to be: the move was cancelled. Run the same command again.',
 };
 
 async function cancel(
   cluster: TopicsCluster,
   ongoing: readonly OngoingReassignment[],
-  { stdout, signal }: TopicsIo,
+  io: TopicsIo,
 ): Promise<number> {
+  const { stdout } = io;
   if (ongoing.length === 0) {
     stdout.write('Nothing is under way.\n');
-    return 0;
+    return release(cluster, false, io);
   }
   const refused = (
     await cluster.reassign(ongoing.map(({ topic, partition }) => ({ topic, partition, replicas: null })))
@@ -165,9 +206,9 @@ async function cancel(
       const now = topics.find(({ name }) => name === topic)?.partitions[partition];
       return now !== undefined && !adding.some((node) => now.replicas.includes(node));
     });
-  await cluster.isEverywhere(isBack, hearMs, signal);
+  await cluster.isEverywhere(isBack, hearMs);
   stdout.write(`Cancelled: ${ongoing.length} partitions keep the replicas that they had.\n`);
-  return 0;
+  return release(cluster, false, io);
 }
 
 /** Replicas are those before, wanted those after: brokers list both together. */

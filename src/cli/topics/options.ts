@@ -1,10 +1,11 @@
 // The command line of `ess topics`: an action, the options of `serve`, which name the cluster and its topics, and a few of
 // its own. Runs on the main thread of a process of its own.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags, suggestion } from '../../config/load.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
+import { wholeNumberOf } from '../whole_number.ts';
 
 export const topicsActions = ['describe', 'add-partitions', 'move', 'elect'] as const;
 export type TopicsAction = (typeof topicsActions)[number];
@@ -23,20 +24,23 @@ export interface TopicsOptions {
   readonly brokers: readonly number[];
   /** Partitions of the events that are moved; null: all, and the dead letters too. */
   readonly partitions: readonly number[] | null;
+  /** What each broker may send and take of what is copied, bytes a second; 0: no throttle any more; null: left as it is. */
+  readonly throttleBytes: number | null;
   /** How long a change is waited for, ms. */
   readonly waitMs: number;
 }
 
-interface FlagInfo extends Flag {
-  readonly placeholder?: string;
+interface TopicsFlag extends FlagInfo {
   readonly actions: readonly TopicsAction[];
-  readonly description: string;
 }
 
 const waitMsDefault = 3_600_000;
 const waitMsMax = 7 * 86_400_000;
 /** Kafka's node ids and partition numbers are below this. */
 const numberMax = 2 ** 31 - 1;
+/** Less than a batch a second never ends; more than a terabyte a second is a slip. Bytes a second. */
+const throttleBytesMin = 1024;
+const throttleBytesMax = 1e12;
 
 const flags = {
   brokers: {
@@ -67,6 +71,12 @@ const flags = {
     actions: ['move'],
     description: 'Cancels what is under way: the replicas go back to where they were.',
   },
+  'throttle-bytes': {
+    type: 'string',
+    placeholder: 'NUMBER',
+    actions: ['move'],
+    description: `What each broker may send, and take, of what is copied, in bytes a second (${throttleBytesMin} to ${throttleBytesMax}), until the move is done; it must be more than what the partitions get. 0 takes a throttle away, also without --brokers.`,
+  },
   json: { type: 'boolean', actions: ['describe'], description: 'The description is one JSON object.' },
   'wait-ms': {
     type: 'string',
@@ -75,20 +85,18 @@ const flags = {
     description: `How long a change is watched. The change itself goes on. (0 to ${waitMsMax}; default ${waitMsDefault})`,
   },
   help: { type: 'boolean', actions: topicsActions, description: 'This text.' },
-} as const satisfies Record<string, FlagInfo>;
+} as const satisfies Record<string, TopicsFlag>;
 
 /** The text of `ess topics --help`, at most 100 columns wide. */
 export function topicsHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, actions, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}${
-        actions.length === topicsActions.length ? '' : `  (${actions.join(', ')})`
-      }\n${wrapped(description, 6)}`,
-  );
+  const told = Object.entries<TopicsFlag>(flags).map(([name, { actions, ...flag }]) => {
+    const isCommon = actions.length === topicsActions.length;
+    return [name, isCommon ? flag : { ...flag, remark: ` (${actions.join(', ')})` }];
+  });
   return `Usage: ess topics describe [--json] [OPTIONS]
        ess topics add-partitions NUMBER [--yes] [OPTIONS]
        ess topics move --brokers ID,ID,... [--partitions N,N,...] [--yes] [OPTIONS]
-       ess topics move --cancel [OPTIONS]
+       ess topics move --cancel | --throttle-bytes 0 [OPTIONS]
        ess topics elect [OPTIONS]
 
 describe        What the topics of the events and of the dead letters are like: leaders, replicas,
@@ -100,8 +108,8 @@ move            Spreads the replicas evenly over the brokers named, moving as fe
 elect           Makes the preferred replica of every partition its leader.
 
 Options, beside those of serve (ess --help):
-${sections.join('')}
-Exit code: 0 done, 1 not done or not yet, 2 an option is not valid.
+${flagsText(Object.fromEntries(told))}
+Exit code: 0 done, 1 not done or not yet, 2 an option is not valid, 130 interrupted.
 `;
 }
 
@@ -123,7 +131,7 @@ export function parseTopicsOptions(
   const [given, ...others] = rest;
   if (isAdding && (given === undefined || given.startsWith('-')))
     throw bad('how many partitions there are to be is missing: ess topics add-partitions NUMBER');
-  const own = Object.entries<FlagInfo>(flags);
+  const own = Object.entries<TopicsFlag>(flags);
   const parsed = parseConfigFlags(
     isAdding ? others : rest,
     // --partitions of `serve` is how many a new log gets: of no use where `move` has another one of that name.
@@ -141,29 +149,36 @@ export function parseTopicsOptions(
   const partitions = action === 'move' ? text('partitions') : undefined;
   const brokers = text('brokers');
   const isCancel = parsed.values.has('cancel');
-  if (action === 'move' && isCancel === (brokers !== undefined))
-    throw bad('ess topics move needs either --brokers, with the brokers to move to, or --cancel');
+  const throttle = text('throttle-bytes');
+  const throttleBytes = throttle === undefined ? null : throttleOf(throttle);
+  const whats = [isCancel, brokers !== undefined || throttleBytes === 0];
+  if (action === 'move' && whats.filter((isAsked) => isAsked).length !== 1)
+    throw bad(
+      'ess topics move needs one of --brokers, with the brokers to move to, --cancel and --throttle-bytes 0',
+    );
+  if (isCancel && throttleBytes !== null)
+    throw bad('--throttle-bytes is of no use with --cancel, which takes a throttle away');
   return {
     action,
     config,
     isJson: parsed.values.has('json'),
     isYes: parsed.values.has('yes') && !parsed.values.has('dry-run'),
     isCancel,
-    count: isAdding ? numberOf('the number of partitions', given, 1, numberMax) : 0,
+    count: isAdding ? wholeNumberOf('the number of partitions', given ?? '', 1, numberMax) : 0,
     brokers: brokers === undefined ? [] : listOf('--brokers', brokers),
     partitions: partitions === undefined ? null : listOf('--partitions', partitions),
-    waitMs: numberOf('--wait-ms', text('wait-ms') ?? String(waitMsDefault), 0, waitMsMax),
+    throttleBytes,
+    waitMs: wholeNumberOf('--wait-ms', text('wait-ms') ?? String(waitMsDefault), 0, waitMsMax),
   };
 }
 
 function listOf(name: string, text: string): number[] {
-  return text.split(',').map((part) => numberOf(`${name} (numbers, with commas)`, part.trim(), 0, numberMax));
+  return text.split(',').map((part) => wholeNumberOf(`each of ${name}`, part.trim(), 0, numberMax));
 }
 
-function numberOf(name: string, text: string | undefined, min: number, max: number): number {
-  const value = /^\d{1,15}$/.test(text ?? '') ? Number(text) : Number.NaN;
-  if (value >= min && value <= max) return value;
-  throw bad(`${name} has ${JSON.stringify(text)}, but must be a whole number from ${min} to ${max}`);
+function throttleOf(text: string): number {
+  const bytes = wholeNumberOf('--throttle-bytes', text, 0, throttleBytesMax);
+  return bytes === 0 ? 0 : wholeNumberOf('--throttle-bytes', text, throttleBytesMin, throttleBytesMax);
 }
 
 function bad(text: string): EssError {

@@ -3,7 +3,8 @@
 
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SingleBar } from 'cli-progress';
+import { EssError } from '../../errors.ts';
+import { startBar } from '../bar.ts';
 import type { TopicsCluster } from './cluster.ts';
 import { comers, type Move } from './plan.ts';
 
@@ -23,12 +24,14 @@ export async function watchMoves(
   stderr: Writable & { readonly isTTY?: boolean },
 ): Promise<WatchOutcome> {
   const total = moves.reduce((sum, { replicas, wanted }) => sum + comers(replicas, wanted).length, 0);
-  const bar = stderr.isTTY === true && total > 0 ? await startBar(stderr, total) : null;
+  const look = { format: '{bar} {value} of {total} replicas in sync | {text}', total };
+  const bar = stderr.isTTY === true && total > 0 ? await startBar(stderr, look) : null;
   const startedMs = Date.now();
   let idleSinceMs: number | null = null;
   let shown = -1;
   try {
     for (;;) {
+      if (signal.aborted) return 'interrupted';
       const view = await cluster.view();
       const ongoing = await cluster.ongoing(view);
       const states = moves.map(({ topic, partition, replicas, wanted }) => {
@@ -55,10 +58,12 @@ export async function watchMoves(
       if (!isIdle) idleSinceMs = null;
       idleSinceMs ??= isIdle ? Date.now() : null;
       if (idleSinceMs !== null && Date.now() - idleSinceMs > lostAfterMs) return 'lost';
-      if (signal.aborted) return 'interrupted';
       if (Date.now() - startedMs >= waitMs) return 'timeout';
       await sleep(pollMs, undefined, { signal }).catch(() => {});
     }
+  } catch (error) {
+    if (error instanceof EssError && signal.aborted) return 'interrupted';
+    throw error;
   } finally {
     bar?.stop();
   }
@@ -66,20 +71,4 @@ export async function watchMoves(
 
 function left(states: readonly { readonly isDone: boolean }[]): number {
   return states.filter(({ isDone }) => !isDone).length;
-}
-
-async function startBar(stderr: Writable, total: number): Promise<SingleBar> {
-  // Imported here because the bundle would load it at the start of every command.
-  const { default: cliProgress } = await import('cli-progress');
-  const bar = new cliProgress.SingleBar({
-    format: '{bar} {value} of {total} replicas in sync | {text}',
-    stream: stderr,
-    hideCursor: true,
-    // It would handle SIGINT by itself, before it is said how to go on.
-    gracefulExit: false,
-    barCompleteChar: '#',
-    barIncompleteChar: '.',
-  });
-  bar.start(total, 0, { text: '' });
-  return bar;
 }

@@ -1,6 +1,6 @@
 // The command line of `ess verify`: the options of `serve`, which name the log and the store, and a few of its own.
 
-import { wrapped } from '../../config/help.ts';
+import { type FlagInfo, flagsText } from '../../config/help.ts';
 import { configFrom, type Flag, parseConfigFlags } from '../../config/load.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
@@ -11,11 +11,6 @@ export interface VerifyOptions {
   readonly isJson: boolean;
   /** A running process to ask, as it was given; null to look at log and store from here, if nobody holds the store. */
   readonly url: string | null;
-}
-
-interface FlagInfo extends Flag {
-  readonly placeholder?: string;
-  readonly description: string;
 }
 
 const flags = {
@@ -36,10 +31,6 @@ const flags = {
 
 /** The text of `ess verify --help`, at most 100 columns wide. */
 export function verifyHelpText(): string {
-  const sections = Object.entries<FlagInfo>(flags).map(
-    ([name, { placeholder, description }]) =>
-      `  --${name}${placeholder === undefined ? '' : ` ${placeholder}`}\n${wrapped(description, 6)}`,
-  );
   return `Usage: ess verify [OPTIONS]
 
 Proves that nothing was lost or doubled: for every partition of the log, the ledger's ranges against
@@ -47,9 +38,9 @@ the log's offsets since its epoch began, and against the dead letters. Changes n
 while the system takes events: what is in flight is counted as such.
 
 Options, beside those of serve (ess --help):
-${sections.join('')}
+${flagsText(flags)}
 Exit code: 0 exact, 1 something was found (a line each: partition, offsets, what it means, what to
-do) or log or store do not answer, 2 an option is not valid.
+do) or log or store do not answer, 2 an option is not valid, 130 interrupted.
 `;
 }
 

@@ -2,6 +2,7 @@
 
 import type { Writable } from 'node:stream';
 import type { SingleBar } from 'cli-progress';
+import { startBar } from '../bar.ts';
 
 /** Before that nothing is shown, ms. */
 const quietMs = 1_000;
@@ -11,7 +12,8 @@ export class Progress {
   readonly #timer: NodeJS.Timeout;
   #bar: SingleBar | null = null;
   #done = 0;
-  #total = 1;
+  /** 0: not known yet. */
+  #total = 0;
   #isOver = false;
 
   /** `afterMs`: before that nothing is shown. */
@@ -24,7 +26,7 @@ export class Progress {
     this.#done = done;
     this.#total = total;
     this.#bar?.setTotal(total);
-    this.#bar?.update(done);
+    this.#bar?.update(done, { text: `${done} of ${total} offsets` });
   };
 
   stop(): void {
@@ -34,18 +36,14 @@ export class Progress {
   }
 
   async #begin(): Promise<void> {
-    // Imported here because the bundle would load it at the start of every command.
-    const { default: cliProgress } = await import('cli-progress');
-    if (this.#isOver) return;
-    this.#bar = new cliProgress.SingleBar({
-      format: '{bar} {percentage}% | {value} of {total} offsets',
-      stream: this.#stderr,
-      hideCursor: true,
-      gracefulExit: false,
-      barCompleteChar: '#',
-      barIncompleteChar: '.',
-      clearOnComplete: true,
+    const bar = await startBar(this.#stderr, {
+      format: '{bar} {percentage}% | {text}',
+      total: Math.max(this.#total, 1),
+      done: this.#done,
+      text: this.#total === 0 ? 'waiting for the first answer' : `${this.#done} of ${this.#total} offsets`,
+      isClearedAtEnd: true,
     });
-    this.#bar.start(this.#total, this.#done);
+    if (this.#isOver) bar.stop();
+    else this.#bar = bar;
   }
 }
