@@ -24,8 +24,8 @@ export const options = {
 export const setup = begin;
 export const teardown = finish;
 
-export default function sendBatch() {
-  const events = Array.from({ length: batchEvents }, (_, index) => makeEvent(__VU, __ITER, `-${index}`));
+export default function sendBatch({ run }) {
+  const events = Array.from({ length: batchEvents }, (_, index) => makeEvent(run, __VU, __ITER, `-${index}`));
   const response = postBatch(events);
   if (!isTaken(response)) return;
   const answer = response.json();

@@ -2,12 +2,15 @@
 // event-<user>-<iteration>. Runs in k6.
 import { check } from 'k6';
 import http from 'k6/http';
-import { run, url } from './settings.js';
+import { url } from './settings.js';
 
 const types = ['click', 'view', 'purchase', 'signup', 'search', 'scroll'];
 
-/** Without `time`, as the old clients sent them: it is the ingest time then. `suffix` tells the events of a batch apart. */
-export function makeEvent(user, iteration, suffix = '') {
+/**
+ * `run` is what setup gave: the source. Without `time`, as the old clients sent them: it is the ingest time then. `suffix`
+ * tells the events of a batch apart.
+ */
+export function makeEvent(run, user, iteration, suffix = '') {
   return {
     id: `event-${user}-${iteration}${suffix}`,
     source: run,

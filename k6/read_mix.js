@@ -6,7 +6,7 @@ import { check } from 'k6';
 import http from 'k6/http';
 import { isTaken, makeEvent, postEvent, tell } from './event.js';
 import { begin, finish } from './report.js';
-import { common, duration, durationSeconds, run, statsUrl, thresholds, vus as vusOf } from './settings.js';
+import { common, duration, durationSeconds, statsUrl, thresholds, vus as vusOf } from './settings.js';
 
 const vus = vusOf(40);
 const readers = Math.max(1, Math.round(vus / 4));
@@ -33,13 +33,13 @@ function get(path, what, isRight) {
   if (!isGood) tell(response);
 }
 
-export function write() {
-  isTaken(postEvent(makeEvent(__VU, __ITER)));
+export function write({ run }) {
+  isTaken(postEvent(makeEvent(run, __VU, __ITER)));
 }
 
-export function read() {
+export function read({ run }) {
   // Of its own kind of id: users of both scenarios count their iterations from 0.
-  const event = makeEvent(__VU, __ITER, '-read');
+  const event = makeEvent(run, __VU, __ITER, '-read');
   if (!isTaken(postEvent(event, '?ack=store'))) return;
   const source = encodeURIComponent(run);
   get(

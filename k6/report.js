@@ -4,7 +4,7 @@
 import { sleep } from 'k6';
 import http from 'k6/http';
 import { Gauge, Rate } from 'k6/metrics';
-import { drainSeconds, isReported, run, statsUrl } from './settings.js';
+import { drainSeconds, isReported, statsUrl } from './settings.js';
 
 const exact = new Rate('ess_conservation_exact');
 const percentiles = ['p50', 'p90', 'p95', 'p99', 'max'];
@@ -12,16 +12,22 @@ const endToEnd = percentiles.map((name) => [name, new Gauge(`ess_end_to_end_${na
 
 const params = { tags: { kind: 'stats' }, timeout: '30s' };
 
-/** Before the load: fails the run at once where nobody is there. Without a report no request is made but the load's own. */
+/**
+ * Before the load: fails the run at once where nobody is there. Without a report no request is made but the load's own.
+ * Gives every user `run`, the source of all events, so that two runs have none in common. Only here: each user loads the
+ * files anew, and would get a time of its own.
+ */
 export function begin() {
-  if (!isReported) return { startedMs: Date.now() };
+  const startedMs = Date.now();
+  const begun = { startedMs, run: __ENV.RUN || String(startedMs) };
+  if (!isReported) return begun;
   const response = http.get(`${statsUrl}/healthz`, params);
   if (response.status !== 200) throw new Error(`${statsUrl}/healthz: ${response.status} ${response.error}`);
-  return { startedMs: Date.now() };
+  return begun;
 }
 
 /** After the load. */
-export function finish({ startedMs }) {
+export function finish({ startedMs, run }) {
   if (!isReported) return;
   const stats = untilStored();
   if (stats === null) {
@@ -33,7 +39,7 @@ export function finish({ startedMs }) {
   for (const [name, gauge] of endToEnd) if (stage) gauge.add(stage[`${name}_ms`]);
   if (stage)
     console.log(`end to end, all since the process started: ${figures(stage, (name) => `${name}_ms`)}`);
-  console.log(`end to end, events of this run: ${lagOfRun(startedMs)}`);
+  console.log(`end to end, events of this run: ${lagOfRun(startedMs, run)}`);
   const { accepted, stored, duplicates, parked, holes, in_flight: inFlight } = stats.conservation;
   exact.add(stats.conservation.exact === true && inFlight === 0);
   console.log(
@@ -65,7 +71,7 @@ function untilStored() {
 }
 
 /** From ingest to store of the rows themselves, as the old service asked it of its table. */
-function lagOfRun(startedMs) {
+function lagOfRun(startedMs, run) {
   // A minute back: the clocks of two machines differ.
   const range = `clock=ingest&from=${startedMs - 60_000}&to=${Date.now() + 60_000}&bucket=1d`;
   const response = http.get(

@@ -13,8 +13,6 @@ const number = (name, fallback) => {
 export const url = __ENV.URL || 'http://127.0.0.1:8080';
 /** Of the process that is asked for figures and reads: the sink's, where the roles are separate. */
 export const statsUrl = __ENV.STATS_URL || url;
-/** Goes into every event as its source, so that two runs have no event in common. */
-export const run = __ENV.RUN || String(Date.now());
 /** False where somebody else waits for the store and reads the figures (bench:lag). */
 export const isReported = __ENV.REPORT !== '0';
 /** Longest wait after the load until everything is stored, s. */

@@ -38,8 +38,8 @@ export const options = {
 export const setup = begin;
 export const teardown = finish;
 
-export default function sendEvent() {
-  isTaken(postEvent(makeEvent(__VU, __ITER)));
+export default function sendEvent({ run }) {
+  isTaken(postEvent(makeEvent(run, __VU, __ITER)));
 }
 
 export function watch() {

@@ -44,8 +44,8 @@ http.setResponseCallback(http.expectedStatuses(200, 503));
 export const setup = begin;
 export const teardown = finish;
 
-export default function sendUntilTaken() {
-  const event = makeEvent(__VU, __ITER);
+export default function sendUntilTaken({ run }) {
+  const event = makeEvent(run, __VU, __ITER);
   let response = postEvent(event);
   for (let attempt = 1; response.status === 503 && attempt < attemptsMax; attempt += 1) {
     retries.add(1);

@@ -284,7 +284,8 @@ export const options = {
     min: 1,
     max: 1000,
     default: 5,
-    description: 'Blocks a second into one ClickHouse node; under load blocks wait and grow instead.',
+    description:
+      'Blocks a second that this process inserts, into all nodes together; under load blocks wait and grow instead.',
     example: '4',
   },
   retryWindowMs: {

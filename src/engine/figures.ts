@@ -133,7 +133,7 @@ export class Figures {
     const nowMs = Date.now();
     return Array.from({ length: board.partitions }, (_, partition): PartitionStatus => {
       const owner = board.get(partition, 'owner');
-      const totals = owner > 0 ? own.read(partition, nowMs) : watch.totals(partition);
+      const totals = owner > 0 ? own.read(partition, nowMs) : own.further(partition, watch.totals(partition));
       const committed = board.get(partition, 'committed');
       const position = totals?.next ?? committed;
       const pendingMs = board.get(partition, 'pendingIngestMs');

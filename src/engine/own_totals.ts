@@ -41,6 +41,15 @@ export class OwnTotalsReader {
     return { ...this.#words(partition), next: this.board.get(partition, 'ledger') };
   }
 
+  /**
+   * Of a partition that no thread here owns: what the last one left, which was in the ledger; `known` if that is further, or
+   * is all there is. Without it a process that is cut off from the log would count what it stored itself as waiting.
+   */
+  further(partition: number, known: LedgerTotals | null): OwnTotals | null {
+    const left = this.#readOnce(partition);
+    return left !== null && left.next > (known?.next ?? 0) ? left : known;
+  }
+
   /** Null if the words changed meanwhile, or do not add up. */
   #readOnce(partition: number): OwnTotals | null {
     const next = this.board.get(partition, 'ledger');

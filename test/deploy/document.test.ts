@@ -6,7 +6,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { marked } from 'marked';
+import { doctorHelpText } from '../../src/cli/doctor/options.ts';
 import { initHelpText } from '../../src/cli/init/options.ts';
+import { verifyHelpText } from '../../src/cli/verify/options.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { optionFlag, optionNames, optionVariable } from '../../src/config/options.ts';
 import { headingSlug } from '../../src/live/heading_slug.ts';
@@ -92,16 +94,22 @@ describe('docs/deploy.md', () => {
     const flags = new Set(optionNames.map((name) => `--${optionFlag(name)}`));
     for (const [, flag = ''] of text.matchAll(/`(--[a-z-]+)(?: [^`]*)?`/g))
       assert.ok(flags.has(flag) || ['--build-arg', '--role'].includes(flag), flag);
-    const ofEss = commands.filter((line) => line.includes('ess.js'));
-    assert.ok(ofEss.length > 1);
-    for (const line of ofEss) {
-      const argv = line
-        .slice(line.indexOf('ess.js') + 'ess.js'.length)
-        .trim()
-        .split(/\s+/);
-      if (argv[0] === 'init')
-        for (const flag of argv.slice(1)) assert.ok(initHelpText().includes(flag), line);
-      else loadConfig(argv, {}, 4);
+    const served = commands.filter((line) => line.includes('ess.js'));
+    assert.ok(served.length > 0);
+    for (const line of served) {
+      const argv = line.slice(line.indexOf('ess.js') + 'ess.js'.length);
+      loadConfig(argv.trim().split(/\s+/), {}, 4);
+    }
+    // By the wrapper that is installed beside the units.
+    const help = new Map(
+      Object.entries({ init: initHelpText(), doctor: doctorHelpText(), verify: verifyHelpText() }),
+    );
+    const wrapped = commands.filter((line) => line.startsWith('ess '));
+    assert.deepEqual(new Set(wrapped.map((line) => line.split(' ')[1])), new Set(help.keys()));
+    for (const line of wrapped) {
+      const [, name = '', ...argv] = line.split(/\s+/);
+      for (const flag of argv.filter((word) => word.startsWith('--')))
+        assert.ok(help.get(name)?.includes(flag), line);
     }
   });
 });

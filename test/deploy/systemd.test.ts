@@ -82,6 +82,18 @@ describe('the systemd units', () => {
     });
   }
 
+  test('have a command beside them that runs as they do', () => {
+    const text = readFileSync(`${folder}/ess`, 'utf8');
+    assert.equal(spawnSync('sh', ['-n', `${folder}/ess`]).status, 0);
+    for (const { file } of units) {
+      const unit = readUnit(file);
+      const one = (name: string): string => unit.get(`Service.${name}`)?.[0] ?? '';
+      assert.ok(text.includes(`--property=User=${one('User')} `), file);
+      assert.ok(text.includes(`--property=EnvironmentFile=${one('EnvironmentFile')} `), file);
+      assert.ok(text.includes(one('ExecStart').split(' ').slice(0, 3).join(' ')), file);
+    }
+  });
+
   test('take different ports and folders on one machine', () => {
     const configs = units.map(({ file }) => {
       const [line = ''] = readUnit(file).get('Service.ExecStart') ?? [];

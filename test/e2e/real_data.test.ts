@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,12 +43,16 @@ interface StatisticsJson {
 let service: ChildProcess;
 let dataDir = '';
 let url = '';
+/** Everything that npm and the service wrote. */
+let output = '';
+/** Settles when nothing has their output open any more: when both have ended. */
+let closed: Promise<unknown>;
 
 before(async () => {
   dataDir = mkdtempSync(join(tmpdir(), 'ess-e2e-'));
   // In a process group of its own, so that npm and the service under it end together.
   service = spawn('npm', ['start', '--', '--port', '0', '--data-dir', dataDir], { detached: true });
-  let output = '';
+  closed = once(service, 'close');
   url = await new Promise<string>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`npm start did not get ready:\n${output}`)), patienceMs);
     const onOutput = (chunk: Buffer): void => {
@@ -64,9 +69,12 @@ before(async () => {
 });
 
 after(async () => {
-  const ended = new Promise((resolve) => service.once('exit', resolve));
-  if (service.pid !== undefined) process.kill(-service.pid, 'SIGTERM');
-  await ended;
+  try {
+    if (service.pid !== undefined) process.kill(-service.pid, 'SIGKILL');
+  } catch {
+    // Both have ended, as they should have.
+  }
+  await closed;
   rmSync(dataDir, { recursive: true, force: true });
 });
 
@@ -215,4 +223,15 @@ test('10,000 bird strikes from CSV have the right statistics', { timeout: patien
   }
   const all = await statistics({ where: 'type:strike' });
   assert.equal(all.total.count, rows.length);
+});
+
+// The last one: nothing runs after it.
+test('SIGTERM to npm alone stops the service, in order', async () => {
+  service.kill('SIGTERM');
+  const timer = setTimeout(() => {
+    if (service.pid !== undefined) process.kill(-service.pid, 'SIGKILL');
+  }, patienceMs);
+  await closed;
+  clearTimeout(timer);
+  assert.match(output, /"msg":"stopped"/);
 });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { OwnTotalsReader } from '../../src/engine/own_totals.ts';
+import { type LedgerTotals, noTotals } from '../../src/sink/ledger.ts';
 import { type BoardField, createBoard, PartitionBoard } from '../../src/stats/board.ts';
 
 const sumOf = ({ rows, duplicates, parked, holes }: Readonly<Record<string, number>>): number =>
@@ -47,4 +48,20 @@ test('totals that do not add up for a second are told as they are, until they do
   assert.equal(reader.read(0, 11_001).next, 6);
   board.add(0, 'rows', 1);
   assert.equal(reader.read(0, 11_002).rows, 5);
+});
+
+test('of a partition that nobody here owns the further of two is told: what a sink left, or what the ledger said', () => {
+  const board = new PartitionBoard(createBoard(1));
+  const reader = new OwnTotalsReader(board);
+  const said = (next: number): LedgerTotals => ({ ...noTotals, rows: next, covered: next, next });
+  assert.equal(reader.further(0, null), null);
+  assert.equal(reader.further(0, said(0))?.next, 0);
+  board.set(0, 'rows', 5);
+  board.set(0, 'ledger', 5);
+  assert.equal(reader.further(0, null)?.next, 5);
+  assert.equal(reader.further(0, said(3))?.next, 5);
+  assert.equal(reader.further(0, said(7))?.next, 7);
+  // Killed between two of its words: they do not add up.
+  board.set(0, 'ledger', 9);
+  assert.equal(reader.further(0, said(7))?.next, 7);
 });

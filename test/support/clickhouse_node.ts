@@ -56,6 +56,8 @@ export interface NodeOptions {
   readonly isReplicated?: boolean;
   /** Value of the macro `shard`; the macro `replica` is r1, r2. Both are there only if `isReplicated`. Default "01". */
   readonly shard?: string;
+  /** The address that it listens on. Default 127.0.0.1; 0.0.0.0 only in a network of its own. */
+  readonly host?: string;
 }
 
 /** What the process is started with. */
@@ -69,6 +71,7 @@ export interface NodeOrders {
   readonly password: string;
   readonly isReplicated: boolean;
   readonly shard: string;
+  readonly host: string;
 }
 
 /** From the test to the process. `inserts`: only the next so many INSERTs with data are struck; null: every request. */
@@ -131,6 +134,7 @@ export class ClickHouseNode {
       password: options.password ?? '',
       isReplicated: options.isReplicated ?? false,
       shard: options.shard ?? '01',
+      host: options.host ?? '127.0.0.1',
     });
     try {
       await node.#spawn();

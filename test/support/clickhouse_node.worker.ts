@@ -202,7 +202,7 @@ class Replica {
       try {
         await new Promise<void>((resolve, reject) => {
           this.#server.once('error', reject);
-          this.#server.listen(tried, '127.0.0.1', () => {
+          this.#server.listen(tried, orders.host, () => {
             this.#server.removeListener('error', reject);
             resolve();
           });

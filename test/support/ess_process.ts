@@ -17,6 +17,8 @@ export interface EssOptions {
   readonly dataDir?: string;
   /** Another ess.js than the one beside this file. */
   readonly entry?: string;
+  /** A command that runs another one: ip netns exec NAME. */
+  readonly under?: readonly string[];
 }
 
 /** A running `ess serve`. */
@@ -41,7 +43,9 @@ export class EssProcess {
     const flags = { port: 0, 'data-dir': dataDir, ...options.flags };
     const argv = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
     const entry = options.entry ?? fileURLToPath(new URL('./ess.js', import.meta.url));
-    const child = spawn(process.execPath, ['--enable-source-maps', entry, ...argv], {
+    const node = [process.execPath, '--enable-source-maps', entry, ...argv];
+    const [file = '', ...args] = [...(options.under ?? []), ...node];
+    const child = spawn(file, args, {
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -165,6 +169,7 @@ export interface StatsJson {
     readonly end: number;
     readonly committed: number;
     readonly stored: number;
+    readonly owner: string | null;
   }[];
   readonly threads: readonly { readonly name: string; readonly alive: boolean; readonly restarts: number }[];
 }

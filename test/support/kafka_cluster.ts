@@ -68,6 +68,8 @@ export interface KafkaClusterOptions {
    * time, for benches.
    */
   readonly jvm?: 'quick_start' | 'throughput';
+  /** The nodes listen on every address and advertise this one, in a network of their own. Default: 127.0.0.1 alone. */
+  readonly host?: string;
 }
 
 /** PEM texts: what a client needs for the TLS listeners, and the names of the files that hold them. */
@@ -413,7 +415,15 @@ export class KafkaCluster {
   }
 
   static async #prepareIn(folder: string, options: KafkaClusterOptions): Promise<KafkaCluster> {
-    const { nodes: count = 3, version = '3.7.0', properties = {}, sasl, tls, jvm = 'quick_start' } = options;
+    const {
+      nodes: count = 3,
+      version = '3.7.0',
+      properties = {},
+      sasl,
+      tls,
+      jvm = 'quick_start',
+      host,
+    } = options;
     const home = homeOf(version);
     const certificates = tls === undefined ? null : makeCertificates(join(folder, 'tls'));
 
@@ -509,12 +519,13 @@ export class KafkaCluster {
       const data = join(folder, `node${index}`);
       mkdirSync(data);
       const file = join(folder, `node${index}.properties`);
-      const endpoints = names.map((name, i) => `${listener(name)}://127.0.0.1:${portOf(index, i)}`);
+      const endpointsAt = (address: string): string[] =>
+        names.map((name, i) => `${listener(name)}://${address}:${portOf(index, i)}`);
       const controller = `CONTROLLER://127.0.0.1:${portOf(index, names.length)}`;
       const own = {
         'node.id': String(index),
-        listeners: [...endpoints, controller].join(','),
-        'advertised.listeners': endpoints.join(','),
+        listeners: [...endpointsAt(host === undefined ? '127.0.0.1' : '0.0.0.0'), controller].join(','),
+        'advertised.listeners': endpointsAt(host ?? '127.0.0.1').join(','),
         'log.dirs': data,
       };
       writeFileSync(file, propertiesText({ ...common, ...own, ...properties }));
