@@ -88,6 +88,8 @@ const tools = {
   kcat: { packageName: 'kcat', get: install },
   java: { packageName: 'default-jre-headless', get: install },
   openssl: { packageName: 'openssl', get: install },
+  // Machines of their own, made of network namespaces.
+  ip: { packageName: 'iproute2', get: install },
   // A machine whose clock is wrong, for tests of what notices it.
   faketime: { packageName: 'faketime', get: install },
   chromium: { packageName: 'chromium', get: install },
