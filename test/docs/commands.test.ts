@@ -6,11 +6,17 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { ReportLine } from '../cli/doctor_run.ts';
 import { needsKafka } from '../support/kafka_cluster.ts';
-import { blocks, type Command, commands, looksLikeCommand } from './document.ts';
+import { blocks, type Command, commandLine, commands, looksLikeCommand } from './document.ts';
 import type { Entry, Run, Serve } from './entry.ts';
+import { commandIn, isFault, optionsOfTools } from './mends.ts';
 import { Parts } from './parts.ts';
+import type { Ended } from './running.ts';
 import { entriesOf, isOf, table } from './table.ts';
+
+/** How long it may take until a change is known to every broker, ms. */
+const patienceMs = 120_000;
 
 const placeOf = ({ file, line, text }: Command): string => `${file}:${line}: ${text}`;
 
@@ -108,4 +114,61 @@ describe('the commands of the documents', needsKafka(), () => {
       entry.how === 'run' ? runOne(entry, command) : serveOne(entry, command),
     );
   }
+
+  describe('what ess doctor says mends something', () => {
+    const run = (text: string): Promise<Ended> => parts.run(commandLine(text), 'cluster');
+
+    /** Lines of these checks that name a fault, as soon as they are what is waited for. */
+    async function untilFaults(
+      checks: readonly string[],
+      isWanted: (faults: readonly ReportLine[]) => boolean,
+    ): Promise<readonly ReportLine[]> {
+      const untilMs = Date.now() + patienceMs;
+      for (;;) {
+        const { out } = await run('ess doctor --json');
+        const { checks: lines } = JSON.parse(out) as { readonly checks: readonly ReportLine[] };
+        const faults = lines.filter((line) => checks.includes(line.check) && isFault(line));
+        if (isWanted(faults)) return faults;
+        assert.ok(Date.now() < untilMs, JSON.stringify(faults));
+      }
+    }
+
+    test('has options that Kafka knows', async () => {
+      const tools = optionsOfTools();
+      assert.ok(tools.size > 3);
+      for (const [tool, options] of tools) {
+        const { output } = await run(`${tool} --help || true`);
+        for (const option of options) assert.ok(output.includes(option), `${tool} ${option}`);
+      }
+    });
+
+    test('mends it, where it is a setting of the topics', async () => {
+      const { kafka } = parts;
+      await kafka.setConfig('events', {
+        'min.insync.replicas': '3',
+        'unclean.leader.election.enable': 'true',
+        'max.message.bytes': '2097152',
+        'retention.ms': '7200000',
+        'retention.bytes': '1048576',
+      });
+      await kafka.setConfig('events-dead-letters', { 'cleanup.policy': 'delete' });
+      const checks = [
+        'topic_min_isr',
+        'topic_unclean_election',
+        'topic_message_size',
+        'topic_retention',
+        'topic_cleanup',
+      ];
+      const faults = await untilFaults(checks, (lines) =>
+        checks.every((id) => lines.some(({ check }) => check === id)),
+      );
+      for (const mend of new Set(faults.map((line) => line.mend))) {
+        const command = commandIn(mend);
+        assert.ok(command !== null, mend);
+        const { code, output } = await run(command);
+        assert.equal(code, 0, `${command}: ${output}`);
+      }
+      await untilFaults(checks, (lines) => lines.length === 0);
+    });
+  });
 });
