@@ -1,6 +1,7 @@
 // Gets Apache Kafka for the tests: the broker's jars by Maven, checked by formatting a node and starting it once.
 // Nothing of it is installed outside .cache/tools/kafka-VERSION:
 //   libs/                  the jars; only a JRE 17 is needed to run them
+//   tools/                 one jar more, which a broker does not load: what kafka-topics.sh and the like start
 //   bootstrap.checkpoint   what StorageTool writes into a new node's folder (the same for every node of a version)
 //   classes.jsa            an archive of the loaded classes (class data sharing), which halves a node's start
 //   whole.json             written last: the size of every file, and the Java and path that the archive is good for
@@ -70,16 +71,24 @@ function isWhole(home) {
 /** What class archives depend on; the version goes to stderr. */
 const javaVersion = () => spawnSync('java', ['-version'], { env, encoding: 'utf8' }).stderr;
 
-// slf4j-simple: without a binding a broker says nothing at all, not even why it does not start.
-const pom = (version) => `<project xmlns="http://maven.apache.org/POM/4.0.0">
+const pom = (dependencies) => `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>ess</groupId><artifactId>kafka-jars</artifactId><version>1</version>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${version}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+    ${dependencies}
   </dependencies>
 </project>
 `;
+
+// slf4j-simple: without a binding a broker says nothing at all, not even why it does not start.
+const brokerJars = (version) => `
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${version}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>`;
+
+// Alone: what else the tools depend on is a server for Kafka Connect, which none of those that we start needs.
+const toolsJar = (version) => `
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${version}</version>
+    <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions></dependency>`;
 
 /** Runs to the end; throws with what it says of the cause if it fails. */
 function must(command, args, cwd) {
@@ -181,6 +190,15 @@ function format(home, scratch) {
   ]);
 }
 
+/** Puts the jars that the dependencies name, and all that they depend on, into a new folder. */
+function fetchJars(dependencies, scratch, folderName) {
+  if (missingTools(['mvn']).length > 0) throw new Error('there is no Maven');
+  writeFileSync(join(scratch, 'pom.xml'), pom(dependencies));
+  const output = `-DoutputDirectory=${folderName}`;
+  // -U: else Maven would remember for a day that something could not be fetched.
+  must('mvn', ['-q', '-B', '-U', 'dependency:copy-dependencies', '-DincludeScope=runtime', output], scratch);
+}
+
 /** Makes the folder of a version whole, or throws. Several processes may do so at once. */
 async function get(version) {
   const home = folderOf(version);
@@ -190,17 +208,9 @@ async function get(version) {
   const scratch = mkdtempSync(join(folder, `.kafka-${version}-`));
   try {
     if (!isWhole(home)) {
-      if (missingTools(['mvn']).length > 0) throw new Error('there is no Maven');
       const fresh = join(scratch, 'fresh');
       mkdirSync(fresh);
-      writeFileSync(join(scratch, 'pom.xml'), pom(version));
-      const output = `-DoutputDirectory=${join(fresh, 'libs')}`;
-      // -U: else Maven would remember for a day that something could not be fetched.
-      must(
-        'mvn',
-        ['-q', '-B', '-U', 'dependency:copy-dependencies', '-DincludeScope=runtime', output],
-        scratch,
-      );
+      fetchJars(brokerJars(version), scratch, join(fresh, 'libs'));
       format(fresh, scratch);
       renameSync(join(scratch, 'data/bootstrap.checkpoint'), join(fresh, 'bootstrap.checkpoint'));
       writeFileSync(join(fresh, 'whole.json'), JSON.stringify({ sizes: sizesIn(fresh) }));
@@ -210,6 +220,12 @@ async function get(version) {
         rmSync(home, { recursive: true, force: true });
         renameSync(fresh, home);
       }
+    }
+    if (!existsSync(join(home, 'tools'))) {
+      const fresh = join(scratch, 'tools');
+      fetchJars(toolsJar(version), scratch, fresh);
+      // As above: another process may have been faster.
+      if (!existsSync(join(home, 'tools'))) renameSync(fresh, join(home, 'tools'));
     }
     const whole = readJson(join(home, 'whole.json'));
     const archivedFor = `${home}\n${javaVersion()}`;

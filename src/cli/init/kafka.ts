@@ -19,7 +19,8 @@ import {
   type TopicWanted,
   wantedConfigs,
 } from '../../log/kafka/topics.ts';
-import { kafkaErrors } from '../../log/kafka/wire/errors.ts';
+import { alterConfigsCall, configResources } from '../../log/kafka/wire/alter_configs.ts';
+import { kafkaError, kafkaErrors } from '../../log/kafka/wire/errors.ts';
 import { metadataCall } from '../../log/kafka/wire/metadata.ts';
 import { type Patience, reasonOf } from './patience.ts';
 import { type Finding, type Step, stepOf } from './step.ts';
@@ -38,9 +39,6 @@ const changeTimeoutMs = 30_000;
 const changePollMs = 200;
 /** A topic that was made a moment ago is known to one broker after the other: missing for so long, it is missing, ms. */
 const missingAfterMs = 3_000;
-
-/** Kafka's number for a topic in AlterConfigs. */
-const topicResource = 2;
 
 /** Another attempt may make the topic: the controller has just changed, or not all brokers are registered with it. */
 const transientCodes: ReadonlySet<number | undefined> = new Set([
@@ -265,8 +263,9 @@ async function changeConfigs(
   differences: readonly Difference[],
 ): Promise<string[]> {
   const target = wantedConfigs(madeTopic(config, wanted.name, wanted.isCompacted));
-  // All that the topic had of its own go along: those left out would fall back to the brokers' defaults.
-  const configs = new Map(found.ownConfigs);
+  // Only what differs: AlterConfigs, which takes the whole of them, would put back what somebody has changed since, or
+  // what the broker that was asked had not heard of yet.
+  const configs = new Map<string, string>();
   const changed: string[] = [];
   for (const difference of differences) {
     const name = nameOf(difference, wanted);
@@ -276,10 +275,14 @@ async function changeConfigs(
     changed.push(`${name} ${difference.found} to ${value}`);
   }
   if (changed.length === 0) return changed;
-  const configEntries = [...configs].map(([name, value]) => ({ name, value }));
-  await client.withBroker('any', changeTimeoutMs, (broker) =>
-    broker.alterConfigs({ resources: [{ type: topicResource, name: found.name, configEntries }] }),
-  );
+  const asked = alterConfigsCall([{ type: configResources.topic, name: found.name, configs }]);
+  for (const { errorCode, errorMessage } of await client.send('any', asked, changeTimeoutMs)) {
+    if (errorCode === kafkaErrors.NONE.code) continue;
+    const { name } = kafkaError(errorCode);
+    throw new KafkaError('protocol', true, errorMessage === null ? name : `${name}: ${errorMessage}`, {
+      protocolCode: errorCode,
+    });
+  }
   const isThere = (now: TopicFound): boolean =>
     [...configs].every(([name, value]) => now.configs?.get(name) === value);
   await untilHeard(client, found.name, isThere);

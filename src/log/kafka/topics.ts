@@ -50,7 +50,7 @@ export interface TopicFound {
   readonly replicationFactor: number;
   /** Every setting with its value in force, by Kafka's name; null if this user may not read them. */
   readonly configs: ReadonlyMap<string, string> | null;
-  /** The settings that were made for this topic alone: AlterConfigs drops those that it is not given. */
+  /** The settings that were made for this topic alone. */
   readonly ownConfigs: ReadonlyMap<string, string>;
 }
 
