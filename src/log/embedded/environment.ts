@@ -47,6 +47,7 @@ import {
   readSync,
   rmSync,
   statfsSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -135,6 +136,8 @@ export class LogEnvironment {
   readonly #root: RootDatabase;
   readonly #gate: GateKeeper;
   readonly #path: string;
+  /** Of data.mdb as it was opened. */
+  readonly #inode: number;
   #isOpen = true;
 
   /** Takes over `root`; the description of the log is checked, or made, first. */
@@ -142,6 +145,7 @@ export class LogEnvironment {
     this.#root = root;
     this.#gate = gate;
     this.#path = resolve(options.path);
+    this.#inode = statSync(filesOf(this.#path).data).ino;
     // Before the other databases, because opening a database creates it.
     this.meta = this.#open(databaseNames.meta);
     this.identity = this.transact(() => {
@@ -159,8 +163,8 @@ export class LogEnvironment {
 
   /**
    * Runs `work` in a write transaction and returns its result when everything in it is durable. Nothing of it happens
-   * if this throws: an EssError from `work` as it is, `log_unavailable` if the disk is full or lmdb could
-   * not do it, or `outcome_unknown` if the last write of the commit, the meta page, failed on the device. `growthBytes`: by
+   * if this throws: an EssError from `work` as it is, `log_unavailable` if the disk is full, the file is
+   * gone, or lmdb could not do it, or `outcome_unknown` if the last write of the commit, the meta page, failed on the device. `growthBytes`: by
    * which the file may grow.
    */
   transact<T>(work: () => T, growthBytes = 0): T {
@@ -295,8 +299,14 @@ export class LogEnvironment {
     if (!this.#isOpen || !this.#gate.tryEnter()) throw new EssError('stopping', 'the log is closed');
   }
 
-  /** Throws `log_unavailable` if the disk has fewer bytes left. The text stays the same while it is so: it is shown. */
+  /**
+   * Throws `log_unavailable` if the disk has fewer bytes left, or if the file is gone: lmdb would go on writing into what
+   * nobody finds again. The texts stay the same while it is so: they are shown.
+   */
   #assertRoom(bytes: number): void {
+    const { data } = filesOf(this.#path);
+    if (statSync(data, { throwIfNoEntry: false })?.ino !== this.#inode)
+      throw new EssError('log_unavailable', `somebody has removed or replaced ${data}: restart ess`);
     const { bavail, bsize } = statfsSync(this.#path);
     if (bavail * bsize < bytes)
       throw new EssError('log_unavailable', `the disk is full that holds ${this.#path}: make room on it`);
