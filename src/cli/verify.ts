@@ -64,7 +64,7 @@ function orInterrupted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 }
 
 async function reportOf(options: VerifyOptions, { stderr, signal }: VerifyIo): Promise<string> {
-  const { config, isDeep, url } = options;
+  const { config, isDeep, isAccepting, url } = options;
   const progress = stderr.isTTY === true ? new Progress(stderr) : null;
   signal.addEventListener('abort', () => progress?.stop(), { once: true });
   const remotely = (address: string): Promise<string> =>
@@ -73,8 +73,12 @@ async function reportOf(options: VerifyOptions, { stderr, signal }: VerifyIo): P
     if (url !== null) return await remotely(url);
     const { verifyDirectly } = await import('./verify/direct.ts');
     const onProgress = progress?.onProgress ?? ((): void => {});
-    const report = await verifyDirectly({ config, isDeep, signal, onProgress });
+    const report = await verifyDirectly({ config, isDeep, isAccepting, signal, onProgress });
     if (!('held' in report)) return reportJson(report);
+    if (isAccepting) {
+      const text = `the store in ${config.dataDir} does not open here; stop ess for --accept-losses: ${report.held}`;
+      throw new EssError('store_unavailable', text);
+    }
     return await remotely(addressOf(config)).catch((error: unknown) => {
       if (!(error instanceof EssError)) throw error;
       const detail = `${error.message}; and the store in ${config.dataDir} does not open here: ${report.held}`;

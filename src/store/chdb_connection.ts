@@ -7,7 +7,7 @@
 //   INSERT with a body -> spool file -> INSERT ... FROM INFILE '<file>' -> remove the file
 //   blocking read      -> SELECT ... INTO OUTFILE '<file>' on the calling thread -> read and remove the file
 
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { type createClient, parseError } from '@clickhouse/client';
 import { EssError } from '../errors.ts';
@@ -30,6 +30,14 @@ const queryBytesMax = 262_144;
 /** Format of a result whose statement names none: the default of the HTTP interface. */
 const defaultFormat = 'TabSeparated';
 
+/**
+ * What has to stay free on the disk for a block to be taken, and for merges to go on. The engine does not survive the end of
+ * its disk: a merge that meets it leaves a part of empty files in the place of those that it was to replace.
+ */
+const spareBytes = 64 * 1024 * 1024;
+/** ClickHouse's error number for a disk without room. */
+const notEnoughSpace = 243;
+
 const settingName = /^[A-Za-z_]\w*$/;
 const formatClause = /\sFORMAT\s+(\w+)\s*$/i;
 
@@ -46,6 +54,8 @@ export class ChdbConnection implements Connection {
   /** Statements that the engine is still running, also those whose caller has given up; none of them rejects. */
   readonly #running = new Set<Promise<void>>();
   #isClosed = false;
+  /** Null: not known; an engine that another thread has told to stop goes on when the next one opens. */
+  #areMergesStopped: boolean | null = null;
 
   /**
    * Opens the database in the directory `path`, which is made if it is missing. One process at a time can have it
@@ -127,9 +137,26 @@ export class ChdbConnection implements Connection {
     if (typeof values === 'string') pieces.push(Buffer.from(values));
     else
       for await (const piece of values) pieces.push(typeof piece === 'string' ? Buffer.from(piece) : piece);
+    await this.#assertRoom(pieces.reduce((sum, piece) => sum + piece.length, 0));
     const file = this.#spool.write(pieces);
     const statement = `${head}\nFROM INFILE ${quoteLiteral(file)} COMPRESSION 'none' FORMAT ${format}`;
     await this.#run(params, statement, this.#blocking, () => this.#spool.remove(file));
+  }
+
+  /** Rejects with StoreError, refused, while the disk has no room for a block of so many bytes; merges rest meanwhile. */
+  async #assertRoom(bytes: number): Promise<void> {
+    const { bavail, bsize } = statfsSync(this.#path);
+    const isFull = bavail * bsize < spareBytes + bytes;
+    if (isFull !== this.#areMergesStopped) {
+      await this.#run({ query: '' }, isFull ? 'SYSTEM STOP MERGES' : 'SYSTEM START MERGES', this.#blocking);
+      this.#areMergesStopped = isFull;
+    }
+    if (isFull)
+      throw new StoreError(
+        notEnoughSpace,
+        'refused',
+        `the disk is full that holds ${this.#path}: make room on it`,
+      );
   }
 
   /**

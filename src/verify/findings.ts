@@ -12,7 +12,7 @@ const kinds = {
   ledger_gap: {
     means: 'no ledger row covers these offsets: their records were skipped, or the ledger row is lost',
     action:
-      'lengthen the retention of the log before anything else, keep the ledger as it is, and run ess verify --deep: it tells whether the rows are there. With the rows there, only the ledger row is missing (restored from a backup, deleted by hand?); without them, send the events again, with the same ids',
+      'lengthen the retention of the log before anything else, keep the ledger as it is, and run ess verify --deep: it tells whether the rows are there. With the rows there, only the ledger row is missing (restored from a backup, deleted by hand?), and ess verify --accept-losses writes it anew; without them see "Lost rows" in docs/operations.md',
   },
   ledger_overlap: {
     means:
@@ -31,7 +31,7 @@ const kinds = {
   records_gone: {
     means: 'the log no longer holds these records, and no ledger row says what became of them: they are lost',
     action:
-      'see "Partition halted" in docs/operations.md; send the events again, with the same ids, and lengthen the retention of the log',
+      'lengthen the retention of the log first; send the events again, with the same ids, if somebody has them; then ess verify --accept-losses writes them down as lost, and the partition goes on (section "Partition halted" of docs/operations.md)',
   },
   ledger_beyond_log: {
     means: 'the ledger covers offsets that the log has not reached: the log was put back to an older state',
@@ -50,7 +50,7 @@ const kinds = {
   rows_missing: {
     means: 'the table has fewer rows of this range than the ledger says: stored events are gone',
     action:
-      'were rows deleted, a part detached, a backup restored? Send the events again, with the same ids, or restore the part',
+      'was the table dropped, were rows deleted, a part detached, a backup restored? See "Lost rows" in docs/operations.md: what the log still holds can be had back',
   },
   rows_surplus: {
     means: 'the table has more rows of this range than the ledger says',

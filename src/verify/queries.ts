@@ -106,6 +106,16 @@ export async function lastRowOffset(scope: QueryScope, partition: number): Promi
   return Number(row?.last ?? -1);
 }
 
+/** Rows of `events` by partition, in one store. Cheap: two small columns are read. */
+export async function countRows(scope: QueryScope): Promise<Map<number, number>> {
+  const rows = await scope.store.rows<{ number: number; n: string }>(
+    'SELECT e.partition AS number, count() AS n FROM events AS e WHERE e.epoch = {epoch:String} GROUP BY number',
+    { epoch: scope.epoch },
+    deepOptions(scope),
+  );
+  return new Map(rows.map(({ number, n }) => [Number(number), Number(n)]));
+}
+
 /** The rows of `events` of one partition in one store: as they lie there, whatever FINAL would make of them. */
 export function rowSource(scope: QueryScope, partition: number): RowSource {
   const { store, epoch } = scope;

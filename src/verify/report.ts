@@ -63,7 +63,9 @@ export function readReport(json: string): ReadReport | null {
   const left = figure('findings_total') - lines.length;
   if (left > 0) lines.push(`and ${left} more`);
   const deep =
-    report.get('deep') === true ? `, ${figure('events')} events with ${figure('identities')} identities` : '';
+    report.get('deep') === true
+      ? `, ${figure('events')} events with ${figure('identities')} identities`
+      : ' (its rows were counted only: --deep compares them)';
   const sums = `${figure('records')} records = ${figure('rows')} rows + ${figure('duplicates')} duplicates + ${figure('parked')} parked + ${figure('holes')} holes + ${figure('in_flight')} in flight, in ${figure('ranges')} ranges${deep}`;
   lines.push(isExact ? `exact: ${sums}` : `NOT exact, ${figure('findings_total')} findings: ${sums}`);
   return { isExact, text: `${lines.join('\n')}\n` };

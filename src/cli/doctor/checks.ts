@@ -202,6 +202,11 @@ const infos = {
     looksAt: 'database, tables, columns, keys and engines',
     why: 'rows in tables of another shape could be lost or doubled; the sinks do not start on them',
   },
+  clickhouse_rows: {
+    group: 'clickhouse',
+    looksAt: 'how many rows the tables have against what the ledger tells of',
+    why: 'rows of a table that was dropped, emptied or restored are gone, and the sinks do not know it',
+  },
   clickhouse_deduplication: {
     group: 'clickhouse',
     looksAt: 'deduplication windows of the tables',

@@ -126,7 +126,7 @@ async function quorumLines(facts: KafkaFacts, config: Config): Promise<Line[]> {
   } catch (error) {
     const reason = reasonOf(error);
     if (/AUTHORIZATION/.test(reason)) {
-      const acl = 'kafka-acls.sh --add --cluster --operation Describe, for the user of ess doctor';
+      const acl = `${facts.tool('kafka-acls.sh')} --add --cluster --operation Describe --allow-principal User:NAME, for the user of ess doctor`;
       return [...lines, unknown(check, '', reason, acl)];
     }
     const isOld = reasonOf(error).includes('DescribeQuorum');

@@ -51,6 +51,14 @@ export class KafkaFacts {
     return this.client.close();
   }
 
+  /** One of Kafka's own tools, as it has to be called to reach this cluster: "kafka-topics.sh --bootstrap-server ...". */
+  tool(name: string): string {
+    const { brokers, tls, sasl } = this.target;
+    // Kafka's tools read what a client needs to be let in from a file.
+    const access = tls === null && sasl === null ? '' : ' --command-config client.properties';
+    return `${name} --bootstrap-server ${brokers.join(',')}${access}`;
+  }
+
   /** Asks every address of --kafka-brokers; the answers by address. */
   readonly bootstrap = once(async (): Promise<ReadonlyMap<string, Asked<ClusterMetadata>>> => {
     const { topic, deadLetterTopic } = this.target;

@@ -141,7 +141,7 @@ async function positionLines(facts: KafkaFacts): Promise<Line[]> {
       gone.map(({ partition, committed, start }) => `${partition} (${committed} to ${start - 1})`),
     );
     const mend =
-      'they cannot be had back from Kafka: raise retention.ms and retention.bytes; the sinks write the range down as holes, once a person lets them (section Partition halted of docs/operations.md)';
+      'they cannot be had back from Kafka: raise retention.ms and retention.bytes, send the events again if somebody has them, then ess verify --accept-losses (section Partition halted of docs/operations.md)';
     return [failure(check, group, `dropped before they were stored: partition ${ranges}`, mend)];
   }
   const beyond = places.filter(({ committed, end }) => committed > end);

@@ -99,7 +99,7 @@ async function settingLines(facts: KafkaFacts, config: Config, steps: readonly S
     if (isMissing) continue;
     const found = await facts.topic(name);
     if (found === null) continue;
-    lines.push(...(name === facts.target.topic ? eventTopicLines(found, config) : []));
+    lines.push(...(name === facts.target.topic ? eventTopicLines(facts, found, config) : []));
     for (const id of settingChecks) {
       if (!lines.some(({ check, subject }) => check === id && subject === name))
         lines.push(calmLine(id, name, found));
@@ -114,7 +114,7 @@ function findingLine(topic: string, { what, found, wanted, mend }: Finding): Lin
 }
 
 /** What breaks no promise by itself. */
-function eventTopicLines(found: TopicFound, config: Config): Line[] {
+function eventTopicLines(facts: KafkaFacts, found: TopicFound, config: Config): Line[] {
   const lines: Line[] = [];
   const { name, partitions, replicationFactor, configs } = found;
   if (config.role !== 'ingest' && partitions < config.sinks) {
@@ -128,14 +128,14 @@ function eventTopicLines(found: TopicFound, config: Config): Line[] {
     // One less is right only where it is still as many as ESS asks for.
     const mend =
       replicationFactor > config.kafkaMinInsyncReplicas
-        ? `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.minInsyncReplicas}=${replicationFactor - 1}`
-        : `kafka-reassign-partitions.sh --execute, with ${config.kafkaMinInsyncReplicas + 1} replicas for each partition of ${name}, then ess init --apply`;
+        ? `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.minInsyncReplicas}=${replicationFactor - 1}`
+        : `${facts.tool('kafka-reassign-partitions.sh')} --execute --reassignment-json-file FILE, with ${config.kafkaMinInsyncReplicas + 1} replicas for each partition of ${name}, then ess init --apply`;
     lines.push(warning('topic_min_isr', name, text, mend));
   }
   const largest = Number(configs?.get(topicConfigNames.maxMessageBytes) ?? Number.NaN);
   if (largest < config.groupBytesMax) {
     const text = `${topicConfigNames.maxMessageBytes} is ${largest}, below --group-bytes-max (${config.groupBytesMax}): larger batches are cut`;
-    const mend = `kafka-configs.sh --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.maxMessageBytes}=${config.groupBytesMax * 2}`;
+    const mend = `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.maxMessageBytes}=${config.groupBytesMax * 2}`;
     lines.push(warning('topic_message_size', name, text, mend));
   }
   return lines;
@@ -174,7 +174,7 @@ async function retentionLines(facts: KafkaFacts): Promise<Line[]> {
   const ms = Number(configs.get(topicConfigNames.retentionMs) ?? -1);
   const bytes = Number(configs.get(topicConfigNames.retentionBytes) ?? -1);
   const set = (name: string, value: number): string =>
-    `kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config ${name}=${value}`;
+    `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${topic} --add-config ${name}=${value}`;
   const lines: Line[] = [];
   if (ms >= 0 && ms < retentionMsCalm) {
     const text = `retention.ms is ${ms} (${durationText(ms)}): what is not stored by then is lost`;
@@ -300,7 +300,8 @@ function leaderLines(topic: string, partitions: readonly PartitionMetadata[]): L
   const moved = partitions.filter(({ leader, replicas }) => leader >= 0 && leader !== replicas[0]);
   if (moved.length > 0) {
     const text = `not on the preferred leader: partition ${listed(moved.map(({ partition }) => partition))}`;
-    const mend = `kafka-leader-election.sh --election-type preferred --all-topic-partitions, once their brokers are back (auto.leader.rebalance.enable does it by itself)`;
+    const mend =
+      'ess topics elect, once their brokers are back (auto.leader.rebalance.enable does it by itself)';
     lines.push(warning(check, topic, text, mend));
   }
   if (lines.length > 0) return lines;
@@ -385,7 +386,7 @@ async function skewLines(facts: KafkaFacts): Promise<Line[]> {
   });
   const uneven = skewOf(loads);
   if (uneven.length > 0) {
-    const mend = `kafka-reassign-partitions.sh --generate --topics-to-move-json-file, with --broker-list ${brokers.map(({ nodeId }) => nodeId).join(',')}, then --execute; leaders alone: kafka-leader-election.sh --election-type preferred --all-topic-partitions`;
+    const mend = `ess topics move --brokers ${brokers.map(({ nodeId }) => nodeId).join(',')} shows the plan, --yes carries it out; leaders alone: ess topics elect`;
     return [warning(check, topic, uneven.join('; '), mend)];
   }
   const text = loads.map(

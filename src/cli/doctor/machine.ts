@@ -118,8 +118,7 @@ async function isThere(path: string): Promise<boolean> {
 
 async function spaceLines(dataDir: string, { space = spaceOf }: Machine): Promise<Line[]> {
   const { freeBytes, totalBytes } = await space(dataDir);
-  const mend =
-    'a larger disk; until then lower --log-retention-bytes and --log-bytes-max, and drop old months: ALTER TABLE events DROP PARTITION';
+  const mend = `make room on it: du -xsh ${join(dataDir, '*')} shows what ess holds of it (ess goes on by itself when there is room); or stop ess, cp -a ${dataDir} to a larger disk, and start it with that --data-dir`;
   return [spaceLine('data_dir_space', dataDir, freeBytes, totalBytes, mend)];
 }
 

@@ -1,5 +1,5 @@
 // `ess verify` on log and store themselves: Kafka and ClickHouse nodes, or the files of a data directory that no process
-// holds. Makes and changes nothing. Runs on the main thread of the command's process.
+// holds. Makes and changes nothing, unless it is told to write losses down. Runs on the main thread of the command's process.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,12 +11,15 @@ import { type LogTarget, openAppender } from '../../log/open.ts';
 import { openRecords, type RecordReader } from '../../log/records.ts';
 import type { Store } from '../../store/store.ts';
 import { StoreError } from '../../store/store.ts';
+import { acceptLosses } from '../../verify/acceptance.ts';
 import { leaderlessPartitions } from '../../verify/leaderless.ts';
 import { type VerifyLog, type VerifyReport, verify } from '../../verify/verify.ts';
 
 export interface DirectParts {
   readonly config: Config;
   readonly isDeep: boolean;
+  /** Losses that were found are written into the ledger, and the report is that of the proof after it. */
+  readonly isAccepting: boolean;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
 }
@@ -28,7 +31,7 @@ export interface Held {
 
 /** Rejects as `verify`, and with `bad_option` where there is nothing to look at. */
 export async function verifyDirectly(parts: DirectParts): Promise<VerifyReport | Held> {
-  const { config, isDeep, signal, onProgress } = parts;
+  const { config, isDeep, isAccepting, signal, onProgress } = parts;
   // Files of passwords and certificates first: their faults are faults of the command line.
   const kafka = kafkaTarget(config);
   const nodes = clickhouseNodes(config);
@@ -55,16 +58,21 @@ export async function verifyDirectly(parts: DirectParts): Promise<VerifyReport |
       const { retryWindowMs } = config;
       const leaderless = (): Promise<ReadonlySet<number>> => leaderlessPartitions(target);
       const records = (): Promise<RecordReader> => openRecords(target);
-      return await verify({
-        log,
-        stores,
-        isDeep,
-        retryWindowMs,
-        signal,
-        onProgress,
-        leaderless,
-        openRecords: records,
-      });
+      const prove = (): Promise<VerifyReport> =>
+        verify({
+          log,
+          stores,
+          isDeep,
+          retryWindowMs,
+          signal,
+          onProgress,
+          leaderless,
+          openRecords: records,
+        });
+      let report = await prove();
+      // A report names so many findings at most, and what a halted partition lacks may have grown meanwhile.
+      while (isAccepting && (await acceptLosses(log, stores, report)) > 0) report = await prove();
+      return report;
     } finally {
       await log.close();
     }

@@ -8,6 +8,8 @@ import { EssError } from '../../errors.ts';
 export interface VerifyOptions {
   readonly config: Config;
   readonly isDeep: boolean;
+  /** Writes down as lost what is found to be. */
+  readonly isAccepting: boolean;
   readonly isJson: boolean;
   /** A running process to ask, as it was given; null to look at log and store from here, if nobody holds the store. */
   readonly url: string | null;
@@ -25,6 +27,11 @@ const flags = {
     description:
       'Ask this running process, which has the store. Without it ClickHouse nodes are asked from here, and an embedded store is opened, or, while a process holds it, that one is asked at --host and --port.',
   },
+  'accept-losses': {
+    type: 'boolean',
+    description:
+      'Writes what is found to be lost (ledger_gap, records_gone, rows_missing) into the ledger as holes, and proves again: a partition that halted for it goes on. Only once nothing brings the events back: see the section "Lost rows" of docs/operations.md. Implies --deep; with an embedded store ess has to be stopped.',
+  },
   json: { type: 'boolean', description: 'What was found is one JSON object, the one of GET /verify.' },
   help: { type: 'boolean', description: 'This text.' },
 } as const satisfies Record<string, FlagInfo>;
@@ -34,8 +41,8 @@ export function verifyHelpText(): string {
   return `Usage: ess verify [OPTIONS]
 
 Proves that nothing was lost or doubled: for every partition of the log, the ledger's ranges against
-the log's offsets since its epoch began, and against the dead letters. Changes nothing, and may run
-while the system takes events: what is in flight is counted as such.
+the log's offsets since its epoch began, and against the dead letters. Changes nothing (without
+--accept-losses), and may run while the system takes events: what is in flight is counted as such.
 
 Options, beside those of serve (ess --help):
 ${flagsText(flags)}
@@ -62,5 +69,9 @@ export function parseVerifyOptions(
     const text = `--url is ${JSON.stringify(url)}, but must be an address such as http://127.0.0.1:8080`;
     throw new EssError('bad_option', text);
   }
-  return { config, isDeep: parsed.values.has('deep'), isJson: parsed.values.has('json'), url };
+  const isAccepting = parsed.values.has('accept-losses');
+  if (isAccepting && url !== null)
+    throw new EssError('bad_option', '--accept-losses: it takes the nodes or the data directory, not --url');
+  const isDeep = isAccepting || parsed.values.has('deep');
+  return { config, isDeep, isAccepting, isJson: parsed.values.has('json'), url };
 }

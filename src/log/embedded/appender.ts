@@ -11,6 +11,14 @@ import type { EmbeddedLogOptions, LogEnvironment } from './environment.ts';
 import { batchKey, heldBytes, type StoredPartition, valueBytesMax } from './layout.ts';
 import { type TrimBounds, trimOnce } from './trim.ts';
 
+/** Pages are filled by half at worst, and those above them are written anew. */
+const growthFactor = 2;
+/**
+ * What an append leaves free on the disk beside what it may take itself. One that goes into pages which were trimmed just
+ * before may take of it: as a rule it does not make the file larger.
+ */
+const freshSpareBytes = 4 * 1024 * 1024;
+
 /** A run of whole records that becomes one value. */
 interface Piece {
   readonly count: number;
@@ -99,19 +107,20 @@ export class EmbeddedAppender implements LogAppender {
     pieces: readonly (readonly Piece[])[],
     needed: number,
   ): number[] | undefined {
+    let hasTrimmed: boolean;
     try {
-      const offsets = this.#tryAppend(batches, pieces, needed);
+      const offsets = this.#tryAppend(batches, pieces, needed, freshSpareBytes);
       if (offsets !== undefined) return offsets;
       const held = this.#environment.snapshot(() => this.#environment.totals().bytes);
-      this.#makeRoom(held + needed - this.#options.bytesMax);
+      hasTrimmed = this.#makeRoom(held + needed - this.#options.bytesMax);
     } catch (error) {
       if (!(error instanceof EssError && error.code === 'log_unavailable')) throw error;
-      // Most likely the disk is full. lmdb may write to pages that are free since the transaction before the last
+      // Most likely the disk is full, or nearly so. lmdb may write to pages that are free since the transaction before the last
       // one, so what was freed last is not usable until something is committed after it; and no append could be.
-      this.#makeRoom(needed);
+      hasTrimmed = this.#makeRoom(needed);
       this.#environment.transact(() => this.#environment.putTotals(this.#environment.totals()));
     }
-    return this.#tryAppend(batches, pieces, needed);
+    return this.#tryAppend(batches, pieces, needed, hasTrimmed ? 0 : freshSpareBytes);
   }
 
   /** Appends everything in one transaction, or gives undefined if it does not fit under the byte bound. */
@@ -119,46 +128,55 @@ export class EmbeddedAppender implements LogAppender {
     batches: readonly AppendBatch[],
     pieces: readonly (readonly Piece[])[],
     needed: number,
+    spare: number,
   ): number[] | undefined {
     const environment = this.#environment;
     const timeMs = Date.now();
-    const offsets = environment.transact(() => {
-      const totals = environment.totals();
-      if (totals.bytes + needed > this.#options.bytesMax) return undefined;
-      const states = new Map<number, StoredPartition>();
-      const assigned = batches.map(({ partition, count }, index) => {
-        const state = states.get(partition) ?? environment.partition(partition);
-        states.set(partition, state);
-        const first = state.end;
-        for (const piece of pieces[index] ?? []) {
-          const bytes = piece.bytes.length;
-          const key = batchKey({ partition, base: state.end, count: piece.count, bytes, timeMs });
-          environment.batches.putSync(key, piece.bytes);
-          state.end += piece.count;
-          state.bytes += heldBytes(bytes);
-        }
-        if (state.end !== first + count) throw new EssError('internal', 'a batch was cut wrongly');
-        totals.appended += count;
-        return first;
-      });
-      totals.bytes += needed;
-      for (const [partition, state] of states) environment.putPartition(partition, state);
-      environment.putTotals(totals);
-      faultPoint('log.append.written');
-      return assigned;
-    });
+    const offsets = environment.transact(
+      () => {
+        const totals = environment.totals();
+        if (totals.bytes + needed > this.#options.bytesMax) return undefined;
+        const states = new Map<number, StoredPartition>();
+        const assigned = batches.map(({ partition, count }, index) => {
+          const state = states.get(partition) ?? environment.partition(partition);
+          states.set(partition, state);
+          const first = state.end;
+          for (const piece of pieces[index] ?? []) {
+            const bytes = piece.bytes.length;
+            const key = batchKey({ partition, base: state.end, count: piece.count, bytes, timeMs });
+            environment.batches.putSync(key, piece.bytes);
+            state.end += piece.count;
+            state.bytes += heldBytes(bytes);
+          }
+          if (state.end !== first + count) throw new EssError('internal', 'a batch was cut wrongly');
+          totals.appended += count;
+          return first;
+        });
+        totals.bytes += needed;
+        for (const [partition, state] of states) environment.putPartition(partition, state);
+        environment.putTotals(totals);
+        faultPoint('log.append.written');
+        return assigned;
+      },
+      spare + growthFactor * needed,
+    );
     faultPoint('log.append.durable');
     return offsets;
   }
 
-  /** Trims this many bytes of what is consumed before its time, or all of it: better than refusing events. */
-  #makeRoom(bytes: number): void {
+  /**
+   * Trims this many bytes of what is consumed before its time, or all of it: better than refusing events. False if there
+   * was nothing to trim.
+   */
+  #makeRoom(bytes: number): boolean {
     const bounds: TrimBounds = { beforeMs: Number.POSITIVE_INFINITY, bytesKept: 0 };
-    for (let missing = bytes; missing > 0; ) {
+    let missing = bytes;
+    while (missing > 0) {
       const freed = trimOnce(this.#environment, bounds);
-      if (freed === 0) return;
+      if (freed === 0) break;
       missing -= freed;
     }
+    return missing < bytes;
   }
 
   /** Cuts a batch into values between records, and checks that it holds as many records as it says. */

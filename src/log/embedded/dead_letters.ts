@@ -119,6 +119,7 @@ export class EmbeddedDeadLetters implements DeadLetterReader {
 export function parkLetters(environment: LogEnvironment, parked: readonly DeadLetter[]): void {
   if (parked.length === 0) return;
   const { letters, meta, identity } = environment;
+  const growthBytes = parked.reduce((sum, { record }) => sum + 2 * record.length, 0);
   environment.transact(() => {
     let count = readCount(meta.getBinaryFast(metaKeys.letters));
     for (const letter of parked) {
@@ -128,7 +129,7 @@ export function parkLetters(environment: LogEnvironment, parked: readonly DeadLe
       letters.putSync(key, writeLetter(letter));
     }
     meta.putSync(metaKeys.letters, writeCount(count));
-  });
+  }, growthBytes);
 }
 
 /** Writes down what becomes of letters, durably, all or none. Throws `internal` for a letter that is not there. */

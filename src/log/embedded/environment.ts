@@ -22,7 +22,9 @@
 //   newest commit. Values below 16 MiB are copied into one buffer that the next read overwrites; larger ones are views
 //   of the map that the end of the snapshot makes invalid. Either way: use or copy a value before the next call.
 // - Without a write map, pages are written with pwrite, so that a full disk is an error of the commit, not a SIGBUS.
-//   A short write is reported as EIO, not ENOSPC.
+//   A short write is reported as EIO, not ENOSPC. But the error's text is printed into 100 bytes of heap that it does not
+//   always fit (mdb_page_flush, `last_error`, with numbers out of memory that nobody has set): each failed write may break
+//   the heap, and with it the process. So `transact` looks at the disk first, and lmdb is not let near its end.
 // - The map is virtual address space. lmdb-js maps anew when it is too small, or when another process grew the file,
 //   and keeps the old maps until the last thread closes.
 // - A named database may not be closed by one thread: its handle belongs to all threads of the process.
@@ -45,6 +47,7 @@ import {
   readSync,
   rmSync,
   statfsSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -100,6 +103,13 @@ const lockTableBytes = 4096 + 64 * readersMax;
 /** Space without which no new log is begun: lmdb's first pages and the lock table, with room to spare. */
 const newLogBytes = 1024 * 1024;
 
+/**
+ * What has to stay free on the disk for a transaction to be begun, so that it never meets the end of the disk. Positions
+ * and trimming take a few pages, mostly ones that were free in the file: they go on when appends do not any more, since
+ * trimming is what makes room. What other programs write between the look and the commit is why it is not less.
+ */
+const spareBytes = 1024 * 1024;
+
 /** Where lmdb says what a file is: magic number and version of the first meta page (MDB_meta). */
 const metaAt = { magic: 24, version: 28, end: 32 } as const;
 const metaMagic = 0xbeefc0de;
@@ -125,12 +135,17 @@ export class LogEnvironment {
   readonly letterStates: Binary;
   readonly #root: RootDatabase;
   readonly #gate: GateKeeper;
+  readonly #path: string;
+  /** Of data.mdb as it was opened. */
+  readonly #inode: number;
   #isOpen = true;
 
   /** Takes over `root`; the description of the log is checked, or made, first. */
   constructor(root: RootDatabase, gate: GateKeeper, options: EmbeddedLogOptions) {
     this.#root = root;
     this.#gate = gate;
+    this.#path = resolve(options.path);
+    this.#inode = statSync(filesOf(this.#path).data).ino;
     // Before the other databases, because opening a database creates it.
     this.meta = this.#open(databaseNames.meta);
     this.identity = this.transact(() => {
@@ -148,13 +163,15 @@ export class LogEnvironment {
 
   /**
    * Runs `work` in a write transaction and returns its result when everything in it is durable. Nothing of it happens
-   * if this throws: an EssError from `work` as it is, `log_unavailable` if lmdb could not do it (a full disk), or
-   * `outcome_unknown` if the last write of the commit, the meta page, failed on the device.
+   * if this throws: an EssError from `work` as it is, `log_unavailable` if the disk is full, the file is
+   * gone, or lmdb could not do it, or `outcome_unknown` if the last write of the commit, the meta page, failed on the device. `growthBytes`: by
+   * which the file may grow.
    */
-  transact<T>(work: () => T): T {
+  transact<T>(work: () => T, growthBytes = 0): T {
     this.#enter();
     let isCommitting = false;
     try {
+      this.#assertRoom(spareBytes + growthBytes);
       return this.#root.transactionSync(() => {
         if (this.#root.getWriteTxnId() === 0) {
           throw new EssError('log_unavailable', 'the log cannot begin a transaction; restart this process');
@@ -280,6 +297,19 @@ export class LogEnvironment {
 
   #enter(): void {
     if (!this.#isOpen || !this.#gate.tryEnter()) throw new EssError('stopping', 'the log is closed');
+  }
+
+  /**
+   * Throws `log_unavailable` if the disk has fewer bytes left, or if the file is gone: lmdb would go on writing into what
+   * nobody finds again. The texts stay the same while it is so: they are shown.
+   */
+  #assertRoom(bytes: number): void {
+    const { data } = filesOf(this.#path);
+    if (statSync(data, { throwIfNoEntry: false })?.ino !== this.#inode)
+      throw new EssError('log_unavailable', `somebody has removed or replaced ${data}: restart ess`);
+    const { bavail, bsize } = statfsSync(this.#path);
+    if (bavail * bsize < bytes)
+      throw new EssError('log_unavailable', `the disk is full that holds ${this.#path}: make room on it`);
   }
 
   #open(name: string): Binary {
