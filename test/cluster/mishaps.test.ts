@@ -218,6 +218,9 @@ describe('a mishap', { ...canRun, timeout: 900_000 }, () => {
       await answers(200);
       const [statement = ''] = mendOf(report, 'clickhouse_tables', 'UNDROP').split(' (');
       assert.equal(statement, `UNDROP TABLE \`${scope.database}\`.${table}`);
+      // Told by habit, it would make an empty one, and the rows could not be had back any more.
+      const init = await scope.tryInit();
+      assert.deepEqual([init.code, init.output.includes(statement)], [1, true], init.output);
       await withStore(0, (store) => store.command(statement));
       await isWell();
     }

@@ -15,7 +15,7 @@ import { clockLine } from './clock.ts';
 import { counted, durationText } from './names.ts';
 import type { Deadline, Task } from './patient.ts';
 import { failure, type Line, ok, unknown, warning } from './report.ts';
-import { droppedTables, rowLines, tableMend } from './rows.ts';
+import { rowLines } from './rows.ts';
 import { spaceLine } from './space.ts';
 
 /** A database that every node has, so that a node can be asked before there is ours. */
@@ -92,7 +92,7 @@ export function clickhouseTasks(shards: readonly (readonly ClickhouseNode[])[], 
       const patience = new Patience(0);
       // A check never comes to ask for an obstacle.
       const steps = await settleClickhouse(shards, 'check', patience, async () => 'this is a check');
-      return tableLines(await withTableMends(shards.flat(), steps, deadline));
+      return tableLines(steps);
     },
   };
   return [...ofNodes, ofTables];
@@ -245,36 +245,6 @@ async function replicaLines(subject: string, store: Store): Promise<Line[]> {
 function checkOfTables(what: string): CheckId {
   if (what.includes('deduplication_window')) return 'clickhouse_deduplication';
   return what.includes('fsync_') ? 'clickhouse_fsync' : 'clickhouse_tables';
-}
-
-/** The steps, with what brings back a table that was dropped. Rejects with StoreError. */
-async function withTableMends(
-  nodes: readonly ClickhouseNode[],
-  steps: readonly Step[],
-  { questionMs }: Deadline,
-): Promise<Step[]> {
-  return Promise.all(
-    steps.map(async (step) => {
-      const node = nodes.find(({ url }) => step.part === `clickhouse ${new URL(url).host}`);
-      const missing = step.findings.filter(
-        ({ what, found }) => /^table \w+$/.test(what) && found === 'missing',
-      );
-      if (node === undefined || missing.length === 0) return step;
-      const store = await openStore(targetOf(node), { requestTimeoutMs: questionMs });
-      try {
-        const dropped = await droppedTables(store);
-        const hasOthers = missing.length < tableNames.length;
-        const findings = step.findings.map((finding) => {
-          if (!missing.includes(finding)) return finding;
-          const table = finding.what.replace(/^table /, '');
-          return { ...finding, mend: tableMend(node.database, table, dropped, hasOthers) };
-        });
-        return { ...step, findings };
-      } finally {
-        await store.close();
-      }
-    }),
-  );
 }
 
 /** Lines from the steps of `ess init`: one for each node, for the replicas, and for the layout. */

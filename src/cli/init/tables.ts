@@ -1,9 +1,17 @@
 // The tables of one store, embedded or a ClickHouse node: compared with what the sinks need, made where they are
 // missing, and changed where that is allowed and touches no row. Runs on the main thread.
 
-import { compareSchema, type Difference, isMissingTable, mendOf, subjectOf } from '../../store/migrate.ts';
+import {
+  compareSchema,
+  type Difference,
+  isMissingTable,
+  mendOf,
+  subjectOf,
+  tableNames,
+} from '../../store/migrate.ts';
 import type { TableKind } from '../../store/schema.ts';
 import { type Store, StoreError } from '../../store/store.ts';
+import { missingTableMend, undropStatements } from './dropped.ts';
 import type { Finding } from './step.ts';
 
 /** What may be done: look only, make what is missing, or also change what differs. */
@@ -17,17 +25,22 @@ export interface TablesOutcome {
   readonly findings: readonly Finding[];
 }
 
-/** Rejects with StoreError only for want of an answer: a statement that is refused leaves its finding, with the reason. */
+/**
+ * A table that was dropped and can be had back is made anew only with `apply`. Rejects with StoreError only for want of
+ * an answer: a statement that is refused leaves its finding, with the reason.
+ */
 export async function settleTables(store: Store, kind: TableKind, mode: Mode): Promise<TablesOutcome> {
   const made: string[] = [];
   const changed: string[] = [];
   /** Why a statement did not help, by statement. */
   const refusals = new Map<string, string>();
   const differences = await compareSchema(store, kind);
+  const undrops = differences.some(isMissingTable) ? await undropStatements(store) : new Map();
   for (const difference of differences) {
     const { mend } = difference;
     const isMissing = isMissingTable(difference);
-    if (mend === null || mode === 'check' || (mode === 'make' && !isMissing)) continue;
+    const isSafe = isMissing && !undrops.has(difference.table);
+    if (mend === null || mode === 'check' || (mode === 'make' && !isSafe)) continue;
     try {
       await store.command(mend);
       (isMissing ? made : changed).push(subjectOf(difference));
@@ -38,7 +51,13 @@ export async function settleTables(store: Store, kind: TableKind, mode: Mode): P
   }
   const isTouched = made.length > 0 || changed.length > 0;
   const left = isTouched ? await compareSchema(store, kind) : differences;
-  return { made, changed, findings: left.map((difference) => findingOf(difference, refusals)) };
+  const hasOthers = left.filter(isMissingTable).length < tableNames.length;
+  const findings = left.map((difference): Finding => {
+    const finding = findingOf(difference, refusals);
+    if (!isMissingTable(difference) || refusals.has(difference.mend ?? '')) return finding;
+    return { ...finding, mend: missingTableMend(undrops.get(difference.table), hasOthers) };
+  });
+  return { made, changed, findings };
 }
 
 /** A difference of the store in the form in which `ess init` shows all. */
