@@ -1,6 +1,7 @@
 // The one option table. Flags (`--sink-linger-ms 100`), environment (ESS_SINK_LINGER_MS), the JSON file of --config
 // ({"sink_linger_ms": 100}), --help and docs/configuration.md all come from it. Read at start, on the main thread.
 
+import { blockRowsMax } from '../store/schema.ts';
 import { brokersFault } from './brokers.ts';
 import { databaseFault, topicFault } from './names.ts';
 import { shardsFault } from './shards.ts';
@@ -258,7 +259,7 @@ export const options = {
   sinkBatchRowsMax: {
     type: 'number',
     min: 1,
-    max: 1_000_000,
+    max: blockRowsMax,
     default: 100_000,
     description: 'A block for ClickHouse has at most this many rows.',
     example: '50000',

@@ -9,6 +9,7 @@
 import { EssError } from '../errors.ts';
 import { RecordCursor } from '../event/record.ts';
 import type { LogConsumer, LogPosition, PartitionState } from '../log/log.ts';
+import { blockRowsMax } from '../store/schema.ts';
 import type { Send } from '../thread/port.ts';
 import type { Identities } from './identities.ts';
 import { reloadIdentities } from './identity_queries.ts';
@@ -48,8 +49,8 @@ export interface RecoveryParts {
 /**
  * Finds out where to go on. Rejects with StoreError while the store does not answer, as LogConsumer.commit where that is
  * needed, with EssError `bad_option` while a shard of the partition is recorded otherwise than it is configured, and with
- * EssError `internal` where records are gone that the ledger does not cover: a person must look, and nothing is stepped
- * over.
+ * EssError `internal` where records are gone that the ledger does not cover, or the ledger is: a person must look, and
+ * nothing is stepped over.
  */
 export async function recover(parts: RecoveryParts, position: LogPosition): Promise<Recovery> {
   const { log, shards, partition, send, onLedger } = parts;
@@ -92,6 +93,13 @@ export async function recover(parts: RecoveryParts, position: LogPosition): Prom
   const lookedMs = Date.now();
   const begun = isPending ? owners.homeIn(intent.layout) : null;
   const { landed, home } = await findPending(owners, begun, epoch, partition, resume);
+  // They would have to be held in memory, all of them, to be made one range.
+  if (landed.count > blockRowsMax) {
+    throw new EssError(
+      'internal',
+      `the ledger is lost: it ends at offset ${resume}, but ${landed.count} rows are past it; ess verify --accept-losses writes it anew`,
+    );
+  }
   let forcedLast = -1;
   if (landed.count > 0) forcedLast = isPending ? Math.max(intent.last, landed.last) : landed.last;
   else if (isPending) forcedLast = intent.last;

@@ -55,6 +55,12 @@ export const layoutColumns = [
 export const msPerHour = 3_600_000;
 
 /**
+ * Rows that a block has at most, whatever is configured. More than these past the ledger's end are not what a sink left
+ * half done: the ledger is lost.
+ */
+export const blockRowsMax = 1_000_000;
+
+/**
  * Deduplication windows, set explicitly because they are off by default on tables that are not replicated.
  * 10,000 blocks: with twelve partitions of one shard and 5 inserts a second (sink_inserts_per_second) in each of as
  * many processes, a token stays known for more than a minute at full load, and for hours otherwise: far beyond the

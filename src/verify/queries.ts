@@ -106,6 +106,23 @@ export async function lastRowOffset(scope: QueryScope, partition: number): Promi
   return Number(row?.last ?? -1);
 }
 
+/** Rows of a partition in one store from one offset to before another, and the last offset of them. */
+export async function rowsPast(
+  scope: QueryScope,
+  partition: number,
+  from: number,
+  before: number,
+): Promise<{ readonly count: number; readonly last: number }> {
+  const [row] = await scope.store.rows<{ n: string; last: string }>(
+    `SELECT count() AS n, max(e.offset) AS last FROM events AS e
+     WHERE epoch = {epoch:String} AND partition = {partition:UInt16} AND e.offset >= {from:UInt64}
+       AND e.offset < {before:UInt64}`,
+    { epoch: scope.epoch, partition, from, before },
+    deepOptions(scope),
+  );
+  return { count: Number(row?.n ?? 0), last: Number(row?.last ?? 0) };
+}
+
 /** Rows of `events` by partition, in one store. Cheap: two small columns are read. */
 export async function countRows(scope: QueryScope): Promise<Map<number, number>> {
   const rows = await scope.store.rows<{ number: number; n: string }>(

@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../errors.ts';
 import type { LogAppender } from '../log/log.ts';
 import type { RecordReader } from '../log/records.ts';
+import { blockRowsMax } from '../store/schema.ts';
 import { checkLayout, formerShards, type LayoutVersion } from '../store/shard_layout.ts';
 import { type Store, shardOf } from '../store/store.ts';
 import { type Finding, findingKey } from './findings.ts';
@@ -28,6 +29,7 @@ import {
   ledgerRanges,
   mergedRanges,
   rowSource,
+  rowsPast,
 } from './queries.ts';
 import { RowAudit } from './row_audit.ts';
 
@@ -263,6 +265,15 @@ async function lookAtPartition(
       detail,
       examples: [`${partition}:${last}`],
     });
+  }
+  for (const [shard, scope] of scopes.entries()) {
+    if ((lastRows[shard] ?? -1) < ledgerEnd) continue;
+    const past = await rowsPast(scope, partition, ledgerEnd, state.end);
+    // Up to so many are what a sink has under way, or left half done.
+    if (past.count <= blockRowsMax) continue;
+    const detail = `the ledger ends at offset ${ledgerEnd}, but ${past.count} rows are past it`;
+    const at = { partition, shard, first: ledgerEnd, last: past.last };
+    report({ kind: 'ledger_gap', ...at, count: past.last - ledgerEnd + 1, detail, examples: [] });
   }
   const { start, end } = state;
   const totals = audit.end(state);
