@@ -10,6 +10,7 @@ import type { EssProcess } from '../support/ess_process.ts';
 import { needsKafka } from '../support/kafka_cluster.ts';
 import {
   addRange,
+  aLostEvent,
   deleteRange,
   deleteRow,
   doubleRow,
@@ -108,7 +109,7 @@ describe('ess verify on a cluster', needsKafka(), () => {
           assert.deepEqual(foundIn(report), expected);
           const gone = report.findings.find(({ kind }) => kind === 'rows_missing');
           // Read from the topic, by name.
-          assert.match(gone?.examples.join() ?? '', /^0:\d+ \{"source":"[^"]*","id":"[^"]+"\}$/);
+          assert.match(gone?.examples.join() ?? '', aLostEvent);
         }
         assert.deepEqual(foundIn(await sink.getJson<ReportJson>('/verify?deep=1')), expected);
       });

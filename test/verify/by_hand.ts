@@ -87,6 +87,9 @@ async function firstRow(store: Store, epoch: string, partition: number, range: R
   return Number(row?.found);
 }
 
+/** Examples of partition 0 that are all of the same event: a client may have sent it several times within the range. */
+export const aLostEvent = /^0:\d+ (\{"source":"[^"]*","id":"[^"]+"\})(?:,0:\d+ \1)*$/;
+
 /** What is to be found, as "kind partition:first". */
 export type Expected = string;
 
