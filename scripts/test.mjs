@@ -22,7 +22,7 @@ const names = readdirSync('dist-test')
 function startsBrokers(name) {
   const source = `${name.slice(0, -'.test.js'.length).replaceAll('.', '/')}.test.ts`;
   const isOfBrokers = /^test\/(cluster|bench)\//.test(source);
-  return isOfBrokers || (existsSync(source) && readFileSync(source, 'utf8').includes('/kafka_cluster.ts'));
+  return isOfBrokers || (existsSync(source) && /\bneedsKafka\b/.test(readFileSync(source, 'utf8')));
 }
 
 const lanes = [names.filter(startsBrokers), names.filter((name) => !startsBrokers(name))].filter(
