@@ -100,6 +100,10 @@ async function settle(
 ): Promise<number> {
   // All at first: what is parked again meanwhile is not taken up once more.
   const positions = letters.type === 'some' ? letters.positions : await parkedNow(service, letters.code);
+  if (positions.length === 0 && !options.isQuiet) {
+    const which = letters.type === 'all' && letters.code !== null ? ` with the code ${letters.code}` : '';
+    io.stderr.write(`ess dlq: no dead letter${which} is parked: there is nothing to do.\n`);
+  }
   const progress = await startProgress(
     io.stderr,
     positions.length,

@@ -97,6 +97,9 @@ describe('dead letters', () => {
         ['replayed store'],
       );
       assert.deepEqual(await listed(ess.url), []);
+      const none = await dlq(ess.url, ['replay', '--all']);
+      assert.deepEqual([none.code, none.out], [0, '']);
+      assert.match(none.err, /no dead letter is parked: there is nothing to do/);
       const { conservation, partitions } = await ess.drained();
       assert.equal(conservation.exact, true);
       assert.equal(conservation.parked, 22);
