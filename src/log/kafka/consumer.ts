@@ -11,6 +11,7 @@ import type {
   DeadLetter,
   LetterPlace,
   LogConsumer,
+  LogPosition,
   PartitionState,
   RecordVisitor,
 } from '../log.ts';
@@ -86,6 +87,8 @@ class KafkaConsumer implements LogConsumer {
   #owned: readonly number[] = [];
   /** By partition: the last position that is known, -1 if there is none. */
   readonly #committed = new Map<number, number>();
+  /** Partitions whose last known position is not of our making: it may lie beyond the log's end. */
+  readonly #foreign = new Set<number>();
   /** By partition: what leaders said of partitions that are not fetched here. */
   readonly #listed = new Map<number, Listed>();
   /** When the listener was given its partitions, by the monotonic clock. */
@@ -169,7 +172,7 @@ class KafkaConsumer implements LogConsumer {
       throw new EssError('internal', `a position's text has at most ${textBytesMax} bytes`);
     await this.#member.commit({ partition, offset, metadata: stampText(this.epoch, metadata) });
     faultPoint('log.commit.durable');
-    this.#committed.set(partition, offset);
+    this.#note(partition, { offset, metadata });
   }
 
   async park(letters: readonly DeadLetter[]): Promise<void> {
@@ -192,7 +195,10 @@ class KafkaConsumer implements LogConsumer {
       if (partition === needed) {
         throw new EssError('log_unavailable', `the leader of partition ${partition} does not answer`);
       }
-      return { start: bounds?.start ?? 0, end: Math.max(bounds?.end ?? 0, committed), bytes: 0, committed };
+      // Whoever hears of an end holds it for true: no later answer makes it smaller.
+      const reached = this.#foreign.has(partition) ? 0 : committed;
+      const end = Math.max(bounds?.end ?? 0, reached);
+      return { start: bounds?.start ?? 0, end, bytes: 0, committed: Math.min(committed, end) };
     });
   }
 
@@ -233,7 +239,7 @@ class KafkaConsumer implements LogConsumer {
     for (const { partition, position } of positions) this.#fetcher.add(partition, position.offset);
     this.#listener?.dealt?.();
     for (const { partition, position } of positions) {
-      this.#committed.set(partition, position.offset);
+      this.#note(partition, position);
       this.#listener?.assigned(partition, position);
     }
     // Where no position was committed, nothing is fetched, and nothing arrives, before the first read says from where.
@@ -291,11 +297,17 @@ class KafkaConsumer implements LogConsumer {
       if (errorCode !== groupErrors.none) return;
       for (const found of positions) {
         if (this.#owned.includes(found.partition)) continue;
-        this.#committed.set(found.partition, readPosition(this.epoch, found).offset);
+        this.#note(found.partition, readPosition(this.epoch, found));
       }
     } catch (error) {
       if (!(error instanceof KafkaError)) throw error;
     }
+  }
+
+  #note(partition: number, { offset, isForeign = false }: LogPosition): void {
+    this.#committed.set(partition, offset);
+    if (isForeign) this.#foreign.add(partition);
+    else this.#foreign.delete(partition);
   }
 
   #assertPartition(partition: number): void {
