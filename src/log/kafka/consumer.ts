@@ -24,13 +24,15 @@ import { type GroupLog, GroupMember } from './group.ts';
 import { type CommittedPosition, groupErrors } from './group_calls.ts';
 import { KafkaError } from './kafka_error.ts';
 import { openTopic } from './opening.ts';
-import { readPosition, stampText, textBytesMax } from './position_stamp.ts';
+import { provenOffset, readPosition, stampText, textBytesMax } from './position_stamp.ts';
 import type { KafkaTarget } from './target.ts';
 import type { TopicView } from './topic_view.ts';
 
 const requestTimeoutMs = 5_000;
 /** What is not learnt from fetching is asked for at most this often, ms. */
 const statesAgeMaxMs = 1_000;
+/** The position where none is known. */
+const nowhere: LogPosition = { offset: -1, metadata: '' };
 
 /** What a sink thread is to its group. */
 export interface KafkaConsumerPlacement {
@@ -85,10 +87,8 @@ class KafkaConsumer implements LogConsumer {
   #listener: AssignmentListener | null = null;
   /** Partitions that the listener was given. */
   #owned: readonly number[] = [];
-  /** By partition: the last position that is known, -1 if there is none. */
-  readonly #committed = new Map<number, number>();
-  /** Partitions whose last known position is not of our making: it may lie beyond the log's end. */
-  readonly #foreign = new Set<number>();
+  /** By partition: the last position that is known. */
+  readonly #positions = new Map<number, LogPosition>();
   /** By partition: what leaders said of partitions that are not fetched here. */
   readonly #listed = new Map<number, Listed>();
   /** When the listener was given its partitions, by the monotonic clock. */
@@ -172,7 +172,7 @@ class KafkaConsumer implements LogConsumer {
       throw new EssError('internal', `a position's text has at most ${textBytesMax} bytes`);
     await this.#member.commit({ partition, offset, metadata: stampText(this.epoch, metadata) });
     faultPoint('log.commit.durable');
-    this.#note(partition, { offset, metadata });
+    this.#positions.set(partition, { offset, metadata });
   }
 
   async park(letters: readonly DeadLetter[]): Promise<void> {
@@ -187,7 +187,8 @@ class KafkaConsumer implements LogConsumer {
     });
     await this.#refreshing;
     return Array.from({ length: this.partitions }, (_, partition) => {
-      const committed = Math.max(this.#committed.get(partition) ?? -1, 0);
+      const position = this.#positions.get(partition) ?? nowhere;
+      const committed = Math.max(position.offset, 0);
       const bounds = this.#fetcher.bounds(partition) ?? this.#listed.get(partition)?.bounds;
       const isOwned = this.#owned.includes(partition);
       if (bounds !== undefined && !(isOwned && this.#isStale(partition)))
@@ -195,9 +196,9 @@ class KafkaConsumer implements LogConsumer {
       if (partition === needed) {
         throw new EssError('log_unavailable', `the leader of partition ${partition} does not answer`);
       }
-      // Whoever hears of an end holds it for true: no later answer makes it smaller.
-      const reached = this.#foreign.has(partition) ? 0 : committed;
-      const end = Math.max(bounds?.end ?? 0, reached);
+      // One that was moved by hand may lie beyond the end. Whoever hears of an end holds it for true: no later answer
+      // makes it smaller.
+      const end = Math.max(bounds?.end ?? 0, provenOffset(position));
       return { start: bounds?.start ?? 0, end, bytes: 0, committed: Math.min(committed, end) };
     });
   }
@@ -239,7 +240,7 @@ class KafkaConsumer implements LogConsumer {
     for (const { partition, position } of positions) this.#fetcher.add(partition, position.offset);
     this.#listener?.dealt?.();
     for (const { partition, position } of positions) {
-      this.#note(partition, position);
+      this.#positions.set(partition, position);
       this.#listener?.assigned(partition, position);
     }
     // Where no position was committed, nothing is fetched, and nothing arrives, before the first read says from where.
@@ -297,17 +298,11 @@ class KafkaConsumer implements LogConsumer {
       if (errorCode !== groupErrors.none) return;
       for (const found of positions) {
         if (this.#owned.includes(found.partition)) continue;
-        this.#note(found.partition, readPosition(this.epoch, found));
+        this.#positions.set(found.partition, readPosition(this.epoch, found));
       }
     } catch (error) {
       if (!(error instanceof KafkaError)) throw error;
     }
-  }
-
-  #note(partition: number, { offset, isForeign = false }: LogPosition): void {
-    this.#committed.set(partition, offset);
-    if (isForeign) this.#foreign.add(partition);
-    else this.#foreign.delete(partition);
   }
 
   #assertPartition(partition: number): void {
