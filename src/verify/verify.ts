@@ -32,6 +32,7 @@ import {
   rowsPast,
 } from './queries.ts';
 import { RowAudit } from './row_audit.ts';
+import { areMostGone } from './rows_share.ts';
 
 /** What is asked of the log. */
 export type VerifyLog = Pick<
@@ -164,9 +165,6 @@ async function proven<T extends { readonly findings: readonly Finding[] }>(
   }
 }
 
-/** Share of the rows that the ledger tells of: merges drop late retries, but hardly ever so many. */
-const rowsShareMin = 0.5;
-
 /**
  * Without looking at ranges: partitions of which most rows are gone, as after a table was dropped and made anew. What is
  * less than that only the deep comparison can tell from late retries that a merge dropped.
@@ -178,7 +176,7 @@ async function emptyTables(
   const counts = await Promise.all(stores.map((store) => countRows({ store, epoch, signal })));
   const findings = partitions.flatMap(({ partition, rows, ledgerEnd }): Finding[] => {
     const found = counts.reduce((sum, count) => sum + (count.get(partition) ?? 0), 0);
-    if (found >= rows * rowsShareMin) return [];
+    if (!areMostGone(found, rows)) return [];
     const detail = `${found} rows in the whole table, but the ledger says ${rows}`;
     const place = { partition, shard: null, first: 0, last: ledgerEnd - 1 };
     return [{ kind: 'rows_missing', ...place, count: rows - found, detail, examples: [] }];

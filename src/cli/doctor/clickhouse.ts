@@ -91,8 +91,7 @@ export function clickhouseTasks(shards: readonly (readonly ClickhouseNode[])[], 
     run: async () => {
       const patience = new Patience(0);
       // A check never comes to ask for an obstacle.
-      const steps = await settleClickhouse(shards, 'check', patience, async () => 'this is a check');
-      return tableLines(steps);
+      return tableLines(await settleClickhouse(shards, 'check', patience, async () => 'this is a check'));
     },
   };
   return [...ofNodes, ofTables];

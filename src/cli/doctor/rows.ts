@@ -1,11 +1,10 @@
-// What `ess doctor` looks at where a table was dropped: whether the rows are there that the ledger tells of. Runs on the main thread of a process of its own; reads only.
+// What `ess doctor` looks at where a table was dropped: whether the rows are there that the ledger tells of. Runs on the
+// main thread of a process of its own; reads only.
 
 import type { Store } from '../../store/store.ts';
+import { areMostGone } from '../../verify/rows_share.ts';
 import { lostRows } from '../init/dropped.ts';
 import { failure, type Line, ok, unknown } from './report.ts';
-
-/** Merges drop late retries, which the ledger counts as rows, but hardly ever so many. */
-const rowsShareMin = 0.5;
 
 /** Rejects with StoreError. */
 export async function rowLines(subject: string, store: Store): Promise<Line[]> {
@@ -20,7 +19,7 @@ export async function rowLines(subject: string, store: Store): Promise<Line[]> {
   const found = Number(row?.found ?? 0);
   const told = Number(row?.told ?? 0);
   const text = `events has ${found} rows, and the ledger tells of ${told}`;
-  if (found >= told * rowsShareMin) return [ok(check, subject, text)];
+  if (!areMostGone(found, told)) return [ok(check, subject, text)];
   const mend = `${lostRows}: what the log still holds can be had back; ess verify --deep names what is missing`;
   return [failure(check, subject, text, mend)];
 }

@@ -35,7 +35,9 @@ export async function settleTables(store: Store, kind: TableKind, mode: Mode): P
   /** Why a statement did not help, by statement. */
   const refusals = new Map<string, string>();
   const differences = await compareSchema(store, kind);
-  const undrops = differences.some(isMissingTable) ? await undropStatements(store) : new Map();
+  const undrops = differences.some(isMissingTable)
+    ? await undropStatements(store)
+    : new Map<string, string>();
   for (const difference of differences) {
     const { mend } = difference;
     const isMissing = isMissingTable(difference);
