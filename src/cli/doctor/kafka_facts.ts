@@ -59,6 +59,11 @@ export class KafkaFacts {
     return `${name} --bootstrap-server ${brokers.join(',')}${access}`;
   }
 
+  /** The command that gives a setting of a topic this value. */
+  settingMend(topic: string, setting: string, value: number): string {
+    return `${this.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${topic} --add-config ${setting}=${value}`;
+  }
+
   /** Asks every address of --kafka-brokers; the answers by address. */
   readonly bootstrap = once(async (): Promise<ReadonlyMap<string, Asked<ClusterMetadata>>> => {
     const { topic, deadLetterTopic } = this.target;

@@ -128,14 +128,14 @@ function eventTopicLines(facts: KafkaFacts, found: TopicFound, config: Config): 
     // One less is right only where it is still as many as ESS asks for.
     const mend =
       replicationFactor > config.kafkaMinInsyncReplicas
-        ? `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.minInsyncReplicas}=${replicationFactor - 1}`
+        ? facts.settingMend(name, topicConfigNames.minInsyncReplicas, replicationFactor - 1)
         : `${facts.tool('kafka-reassign-partitions.sh')} --execute --reassignment-json-file FILE, with ${config.kafkaMinInsyncReplicas + 1} replicas for each partition of ${name}, then ess init --apply`;
     lines.push(warning('topic_min_isr', name, text, mend));
   }
   const largest = Number(configs?.get(topicConfigNames.maxMessageBytes) ?? Number.NaN);
   if (largest < config.groupBytesMax) {
     const text = `${topicConfigNames.maxMessageBytes} is ${largest}, below --group-bytes-max (${config.groupBytesMax}): larger batches are cut`;
-    const mend = `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${name} --add-config ${topicConfigNames.maxMessageBytes}=${config.groupBytesMax * 2}`;
+    const mend = facts.settingMend(name, topicConfigNames.maxMessageBytes, config.groupBytesMax * 2);
     lines.push(warning('topic_message_size', name, text, mend));
   }
   return lines;
@@ -173,8 +173,7 @@ async function retentionLines(facts: KafkaFacts): Promise<Line[]> {
   if (configs === null) return [unknown(check, topic, 'the settings of the topic cannot be read')];
   const ms = Number(configs.get(topicConfigNames.retentionMs) ?? -1);
   const bytes = Number(configs.get(topicConfigNames.retentionBytes) ?? -1);
-  const set = (name: string, value: number): string =>
-    `${facts.tool('kafka-configs.sh')} --alter --entity-type topics --entity-name ${topic} --add-config ${name}=${value}`;
+  const set = (name: string, value: number): string => facts.settingMend(topic, name, value);
   const lines: Line[] = [];
   if (ms >= 0 && ms < retentionMsCalm) {
     const text = `retention.ms is ${ms} (${durationText(ms)}): what is not stored by then is lost`;
