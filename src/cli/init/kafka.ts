@@ -7,7 +7,7 @@ import { shardCount } from '../../config/clickhouse.ts';
 import type { Config } from '../../config/options.ts';
 import { EssError } from '../../errors.ts';
 import { KafkaClient } from '../../log/kafka/client.ts';
-import { KafkaError } from '../../log/kafka/kafka_error.ts';
+import { KafkaError, refusal } from '../../log/kafka/kafka_error.ts';
 import type { KafkaTarget } from '../../log/kafka/target.ts';
 import {
   compareTopic,
@@ -20,7 +20,7 @@ import {
   wantedConfigs,
 } from '../../log/kafka/topics.ts';
 import { alterConfigsCall, configResources } from '../../log/kafka/wire/alter_configs.ts';
-import { kafkaError, kafkaErrors } from '../../log/kafka/wire/errors.ts';
+import { kafkaErrors } from '../../log/kafka/wire/errors.ts';
 import { metadataCall } from '../../log/kafka/wire/metadata.ts';
 import { type Patience, reasonOf } from './patience.ts';
 import { type Finding, type Step, stepOf } from './step.ts';
@@ -277,11 +277,7 @@ async function changeConfigs(
   if (changed.length === 0) return changed;
   const asked = alterConfigsCall([{ type: configResources.topic, name: found.name, configs }]);
   for (const { errorCode, errorMessage } of await client.send('any', asked, changeTimeoutMs)) {
-    if (errorCode === kafkaErrors.NONE.code) continue;
-    const { name } = kafkaError(errorCode);
-    throw new KafkaError('protocol', true, errorMessage === null ? name : `${name}: ${errorMessage}`, {
-      protocolCode: errorCode,
-    });
+    if (errorCode !== kafkaErrors.NONE.code) throw refusal(errorCode, errorMessage);
   }
   const isThere = (now: TopicFound): boolean =>
     [...configs].every(([name, value]) => now.configs?.get(name) === value);

@@ -4,18 +4,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EssError } from '../../errors.ts';
 import { KafkaClient } from '../../log/kafka/client.ts';
-import { KafkaError } from '../../log/kafka/kafka_error.ts';
+import { KafkaError, refusal } from '../../log/kafka/kafka_error.ts';
 import type { KafkaTarget } from '../../log/kafka/target.ts';
 import type { BrokerView, PartitionView } from '../../log/kafka/topic_view.ts';
-import { kafkaError, kafkaErrors } from '../../log/kafka/wire/errors.ts';
+import { kafkaErrors } from '../../log/kafka/wire/errors.ts';
 import { metadataCall, type TopicMetadata } from '../../log/kafka/wire/metadata.ts';
 import {
   alterReassignmentsCall,
   listReassignmentsCall,
   type OngoingReassignment,
-  type PartitionOutcome,
   type Reassignment,
 } from '../../log/kafka/wire/reassignments.ts';
+import type { PartitionOutcome } from '../../log/kafka/wire/topic_partitions.ts';
 import { type OnWaiting, Patience, reasonOf } from '../init/patience.ts';
 
 /** One question, ms. */
@@ -198,9 +198,5 @@ export class TopicsCluster {
 
 /** Throws KafkaError for an error code. */
 export function check(errorCode: number, errorMessage: string | null = null): void {
-  if (errorCode === kafkaErrors.NONE.code) return;
-  const { name } = kafkaError(errorCode);
-  throw new KafkaError('protocol', true, errorMessage === null ? name : `${name}: ${errorMessage}`, {
-    protocolCode: errorCode,
-  });
+  if (errorCode !== kafkaErrors.NONE.code) throw refusal(errorCode, errorMessage);
 }

@@ -4,7 +4,8 @@
 import { EssError } from '../../errors.ts';
 import { kafkaError, kafkaErrors } from '../../log/kafka/wire/errors.ts';
 import type { TopicMetadata } from '../../log/kafka/wire/metadata.ts';
-import type { OngoingReassignment, PartitionOutcome } from '../../log/kafka/wire/reassignments.ts';
+import type { OngoingReassignment } from '../../log/kafka/wire/reassignments.ts';
+import type { PartitionOutcome } from '../../log/kafka/wire/topic_partitions.ts';
 import type { ClusterView, TopicsCluster } from './cluster.ts';
 import type { TopicsIo } from './io.ts';
 import type { TopicsOptions } from './options.ts';

@@ -79,9 +79,10 @@ export function toKafkaError(error: unknown, isSent: boolean, address: string): 
   }
 }
 
-/** An error code in an answer, as an error. */
-export function refusal(code: number): KafkaError {
-  return new KafkaError('protocol', true, kafkaError(code).name, { protocolCode: code });
+/** An error code in an answer, as an error, with what the broker said of it, if it did. */
+export function refusal(code: number, said: string | null = null): KafkaError {
+  const { name } = kafkaError(code);
+  return new KafkaError('protocol', true, said === null ? name : `${name}: ${said}`, { protocolCode: code });
 }
 
 /** One error for several brokers: the most telling one, with all of them named. */

@@ -3,8 +3,7 @@
 // Fields: ElectLeadersRequest.json and ElectLeadersResponse.json of Apache Kafka; 3.7 and 4.1 both take version 2.
 
 import { makeCall, type WireCall } from './call.ts';
-import type { PartitionOutcome } from './reassignments.ts';
-import { writeTopicPartitions } from './topic_partitions.ts';
+import { type PartitionOutcome, readOutcomes, writeTopicPartitions } from './topic_partitions.ts';
 
 const api = { key: 43, version: 2, name: 'ElectLeaders', isFlexible: true } as const;
 const preferredElection = 0;
@@ -32,23 +31,9 @@ export function electLeadersCall(
     (body) => {
       const clientSideThrottleTime = body.int32();
       const errorCode = body.int16();
-      const found = body.compactArray(() => {
-        const topic = body.compactString();
-        const partitions = body.compactArray((): PartitionOutcome => {
-          const outcome = {
-            topic,
-            partition: body.int32(),
-            errorCode: body.int16(),
-            errorMessage: body.compactNullableString(),
-          };
-          body.skipTags();
-          return outcome;
-        });
-        body.skipTags();
-        return partitions;
-      });
+      const partitions = readOutcomes(body);
       body.skipTags();
-      return { clientSideThrottleTime, answer: { errorCode, partitions: found.flat() } };
+      return { clientSideThrottleTime, answer: { errorCode, partitions } };
     },
   );
 }

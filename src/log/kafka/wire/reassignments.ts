@@ -3,7 +3,12 @@
 // controller. Fields: the *Request.json and *Response.json of Apache Kafka; 3.7 and 4.1 both take version 0.
 
 import { makeCall, type WireCall } from './call.ts';
-import { writeTopicPartitions } from './topic_partitions.ts';
+import {
+  type PartitionOutcome,
+  readOutcomes,
+  readTopicPartitions,
+  writeTopicPartitions,
+} from './topic_partitions.ts';
 
 const alterApi = { key: 45, version: 0, name: 'AlterPartitionReassignments', isFlexible: true } as const;
 const listApi = { key: 46, version: 0, name: 'ListPartitionReassignments', isFlexible: true } as const;
@@ -17,15 +22,6 @@ export interface Reassignment {
   readonly partition: number;
   /** Node ids, the preferred leader first; null cancels what is under way. */
   readonly replicas: readonly number[] | null;
-}
-
-/** An answer about one partition. */
-export interface PartitionOutcome {
-  readonly topic: string;
-  readonly partition: number;
-  /** 0, or a code of errors.ts. */
-  readonly errorCode: number;
-  readonly errorMessage: string | null;
 }
 
 export interface AlterReassignmentsAnswer {
@@ -64,23 +60,9 @@ export function alterReassignmentsCall(
       const clientSideThrottleTime = body.int32();
       const errorCode = body.int16();
       const errorMessage = body.compactNullableString();
-      const topics = body.compactArray(() => {
-        const topic = body.compactString();
-        const partitions = body.compactArray((): PartitionOutcome => {
-          const outcome = {
-            topic,
-            partition: body.int32(),
-            errorCode: body.int16(),
-            errorMessage: body.compactNullableString(),
-          };
-          body.skipTags();
-          return outcome;
-        });
-        body.skipTags();
-        return partitions;
-      });
+      const partitions = readOutcomes(body);
       body.skipTags();
-      return { clientSideThrottleTime, answer: { errorCode, errorMessage, partitions: topics.flat() } };
+      return { clientSideThrottleTime, answer: { errorCode, errorMessage, partitions } };
     },
   );
 }
@@ -118,24 +100,18 @@ export function listReassignmentsCall(
       const errorCode = body.int16();
       const errorMessage = body.compactNullableString();
       const nodes = () => body.compactArray(() => body.int32());
-      const found = body.compactArray(() => {
-        const topic = body.compactString();
-        const partitions = body.compactArray((): OngoingReassignment => {
-          const ongoing = {
-            topic,
-            partition: body.int32(),
-            replicas: nodes(),
-            adding: nodes(),
-            removing: nodes(),
-          };
-          body.skipTags();
-          return ongoing;
-        });
-        body.skipTags();
-        return partitions;
-      });
+      const ongoing = readTopicPartitions(
+        body,
+        (topic): OngoingReassignment => ({
+          topic,
+          partition: body.int32(),
+          replicas: nodes(),
+          adding: nodes(),
+          removing: nodes(),
+        }),
+      );
       body.skipTags();
-      return { clientSideThrottleTime, answer: { errorCode, errorMessage, ongoing: found.flat() } };
+      return { clientSideThrottleTime, answer: { errorCode, errorMessage, ongoing } };
     },
   );
 }
