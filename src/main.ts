@@ -4,6 +4,7 @@
 import { availableParallelism } from 'node:os';
 import { terminalReset } from './cli/bar.ts';
 import { commandOf } from './cli/command.ts';
+import { exitBadUsage } from './cli/exit_code.ts';
 import { EssError, errorKinds } from './errors.ts';
 
 /** Aborts at the first interrupt: the command ends in order. A second one ends the process at once. */
@@ -23,9 +24,6 @@ function endAtInterrupt(): void {
     process.kill(process.pid, 'SIGINT');
   });
 }
-
-/** The command line or the configuration is not valid. */
-const exitBadUsage = 2;
 
 async function run(argv: readonly string[]): Promise<number> {
   const command = commandOf(argv);

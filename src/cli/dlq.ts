@@ -13,12 +13,10 @@ import {
 } from './dlq/options.ts';
 import { startProgress } from './dlq/progress.ts';
 import { type Letter, type Result, Service } from './dlq/service.ts';
+import { exitBadUsage, exitInterrupted } from './exit_code.ts';
 
-/** Exit codes beside 0, which means that everything was done, or had been done before. */
+/** Exit code beside 0, which means that everything was done, or had been done before. */
 const exitNotAll = 1;
-const exitBadUsage = 2;
-/** 128 + SIGINT, as shells have it. */
-const exitInterrupted = 130;
 
 /** Letters in the first request, which shows whether the cause is mended, and in each one after it. */
 const lettersAtFirst = 10;

@@ -11,10 +11,10 @@ import { type DoctorOptions, doctorHelpText, parseDoctorOptions } from './doctor
 import { Deadline, type Task } from './doctor/patient.ts';
 import { type Line, reportJson, reportText, type Verdict, worstOf } from './doctor/report.ts';
 import { serviceTask } from './doctor/service.ts';
+import { exitBadUsage } from './exit_code.ts';
 
-/** Exit codes beside 0. */
+/** Exit code of a report with something that is not well. */
 const exitNotWell = 1;
-const exitBadUsage = 2;
 
 /** What the command uses of its process. */
 export interface DoctorIo {

@@ -7,6 +7,7 @@ import { kafkaTarget } from '../config/kafka.ts';
 import type { Config } from '../config/options.ts';
 import { EssError, errorKinds } from '../errors.ts';
 import type { KafkaTarget } from '../log/kafka/target.ts';
+import { exitBadUsage } from './exit_code.ts';
 import { settleClickhouse } from './init/clickhouse.ts';
 import type { FindObstacle } from './init/layout.ts';
 import { type InitOptions, initHelpText, parseInitOptions } from './init/options.ts';
@@ -15,9 +16,8 @@ import { Progress } from './init/progress.ts';
 import { isAsWanted, type Step, stepsJson, stepsText } from './init/step.ts';
 import type { Mode } from './init/tables.ts';
 
-/** Exit codes beside 0, which means that everything is as wanted. */
+/** Exit code beside 0, which means that everything is as wanted. */
 const exitDiffers = 1;
-const exitBadUsage = 2;
 
 /** How long a check at the start waits for a dependency, ms: what does not answer is waited for later, by its user. */
 const checkWaitMs = 5000;

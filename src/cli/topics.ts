@@ -4,6 +4,7 @@
 import type { Writable } from 'node:stream';
 import { kafkaTarget } from '../config/kafka.ts';
 import { EssError, errorKinds } from '../errors.ts';
+import { exitBadUsage, exitInterrupted } from './exit_code.ts';
 import type { OnWaiting } from './init/patience.ts';
 import { addPartitions } from './topics/add_partitions.ts';
 import { TopicsCluster } from './topics/cluster.ts';
@@ -14,11 +15,8 @@ import { moveReplicas } from './topics/move.ts';
 import { parseTopicsOptions, type TopicsOptions, topicsHelpText } from './topics/options.ts';
 import { reportJson, reportText } from './topics/report.ts';
 
-/** Exit codes beside 0. */
+/** Something is left to be done. */
 const exitNotDone = 1;
-const exitBadUsage = 2;
-/** 128 + SIGINT, as shells have it. */
-const exitInterrupted = 130;
 
 /** Runs the command line after `topics`; gives the exit code. Never rejects for what a user or Kafka does. */
 export async function runTopics(argv: readonly string[], io: TopicsIo): Promise<number> {

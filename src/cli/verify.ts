@@ -4,15 +4,13 @@
 import type { Writable } from 'node:stream';
 import { EssError, errorKinds } from '../errors.ts';
 import { readReport, reportJson } from '../verify/report.ts';
+import { exitBadUsage, exitInterrupted } from './exit_code.ts';
 import { parseVerifyOptions, type VerifyOptions, verifyHelpText } from './verify/options.ts';
 import { Progress } from './verify/progress.ts';
 import { addressOf, failureText, verifyRemotely } from './verify/remote.ts';
 
-/** Exit codes beside 0, which means exact. */
+/** Exit code beside 0, which means exact. */
 const exitNotExact = 1;
-const exitBadUsage = 2;
-/** 128 + SIGINT, as shells have it. */
-const exitInterrupted = 130;
 
 /** What the command uses of its process. */
 export interface VerifyIo {

@@ -4,6 +4,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { EssError } from '../../errors.ts';
+import { exitBadUsage, exitInterrupted } from '../exit_code.ts';
 import { Client } from './client.ts';
 import { EventBuilder } from './event.ts';
 import { type Input, readRows } from './input.ts';
@@ -12,11 +13,8 @@ import { startProgress } from './progress.ts';
 import { Sender } from './sender.ts';
 import { summaryText, Tally } from './tally.ts';
 
-/** Exit codes beside 0, which means that every row was accepted. */
+/** Exit code beside 0, which means that every row was accepted. */
 const exitNotAll = 1;
-const exitBadUsage = 2;
-/** 128 + SIGINT, as shells have it. */
-const exitInterrupted = 130;
 
 /** Read at a time; larger pieces cost less for each row. */
 const readBytes = 256 * 1024;
