@@ -2,7 +2,6 @@
 // bounds and full disks.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +16,7 @@ import {
   openEmbeddedConsumer,
   openEmbeddedReader,
 } from '../../src/log/embedded/open.ts';
+import { needsSmallDisk, SmallDisk } from '../support/small_disk.ts';
 import { actorProcess, actorThread } from './actor.ts';
 import { logContract, offsetOf, readIds, started } from './contract.ts';
 import { until } from './eventually.ts';
@@ -587,12 +587,10 @@ describe('embedded log', () => {
 
   it(
     'answers log_unavailable on a full disk, appends nothing, and works again once there is space',
-    withOptions(async (options, context) => {
+    needsSmallDisk(),
+    withOptions(async (options) => {
       mkdirSync(options.path, { recursive: true });
-      if (!tryMount(options.path)) {
-        assert.notEqual(process.env['ESS_REQUIRE_ALL'], '1', 'a small tmpfs cannot be mounted here');
-        return context.skip('SKIPPED: mounting a small tmpfs takes root on Linux');
-      }
+      const disk = new SmallDisk(options.path, 12);
       try {
         const { appender, consumer, close } = await openAll(options);
         const ballast = join(options.path, 'ballast');
@@ -622,18 +620,8 @@ describe('embedded log', () => {
         );
         await close();
       } finally {
-        execFileSync('umount', ['-l', options.path]);
+        disk.unmount();
       }
     }),
   );
 });
-
-/** Mounts a small file system in memory, if this user may. */
-function tryMount(path: string): boolean {
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', path], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
